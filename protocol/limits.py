@@ -1,0 +1,45 @@
+"""Version, magic and every size limit. A number from outside meets one of these before it is
+multiplied or used to allocate; products are taken in Python's own integers.
+
+The values follow what clinical series need with room to spare; where one was measured or taken
+from a document, it says so.
+"""
+
+from __future__ import annotations
+
+PROTOCOL_VERSION = 1
+
+MAX_AXIS = 16384
+"""Voxels along one axis: the largest plain DICOM images (slide scans aside) stay under it."""
+MAX_VOXELS = 1 << 31
+MAX_VOLUME_BYTES = 4 << 30
+"""Of one series: 512 x 512 x 8192 of int16."""
+MAX_SERIES = 64
+"""In one session."""
+MAX_FRAMES = 10_000
+"""Frames of one DICOM series."""
+MAX_NIFTI_HEADER_BYTES = 1 << 20
+"""Header and extensions, up to the first voxel."""
+MAX_ATTACHMENT_BYTES = 256 << 20
+"""The headers layer of one series, before coding."""
+
+MAX_FRAME_BYTES = 1 << 20
+"""One frame on the wire, header included."""
+MAX_FRAGMENT_BYTES = 64 << 10
+CHUNK_BYTES = 64 << 10
+"""The unit of hashing, storing and resuming; the last chunk of an encoding is shorter."""
+MAX_ENCODING_BYTES = 64 << 20
+MAX_BLOCK_VOXELS = 1 << 25
+"""Voxels in the box of one layer: what a decoding process must hold at once."""
+MAX_LAYERS = 65_536
+"""Of one session."""
+MAX_OPEN_LAYERS = 256
+"""Layers whose chunks may be under way at the same time."""
+MAX_OPEN_BYTES = 256 << 20
+"""Bytes set aside for layers under way."""
+MAX_REGIONS = 64
+"""Of one series."""
+MAX_TEXT = 1024
+"""Characters of any one text."""
+DIGEST_BYTES = 32
+"""SHA-256, always: a digest's length is never a field (rsync's CVE-2024-12084 was one)."""

@@ -1,0 +1,1 @@
+"""The clinic: receive, decode, compose, publish, write."""

@@ -1,0 +1,1 @@
+"""The imaging site: read, segment, layer, encode, schedule, transmit."""

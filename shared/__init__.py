@@ -1,0 +1,1 @@
+"""What both ends must mean by the same word."""

@@ -1,0 +1,54 @@
+"""The only place that tells time: the event loop's clock, and how old this process is.
+
+Everything that waits or stamps inside a transfer uses `LoopClock`, so that a whole transfer also
+runs on a loop whose time is virtual. Reports count from the start of the process, imports included,
+because that is how long a user has waited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Protocol
+
+_IMPORTED_S = time.monotonic()
+
+
+class Clock(Protocol):
+    """Seconds from an arbitrary start, never backwards."""
+
+    def now_s(self) -> float:
+        """The time."""
+        ...
+
+    async def sleep_s(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class LoopClock:
+    """The running event loop's own clock: real under uvloop, virtual in a simulation."""
+
+    def now_s(self) -> float:
+        """The loop's time."""
+        return asyncio.get_running_loop().time()
+
+    async def sleep_s(self, seconds: float) -> None:
+        """Wait on the loop."""
+        await asyncio.sleep(seconds)
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started, before the interpreter's own start-up.
+
+    Linux says it in /proc (proc(5), field 22 of stat, in clock ticks since boot); elsewhere the
+    age counts from the import of this module.
+    """
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+    except (OSError, AttributeError, ValueError, IndexError):
+        return time.monotonic() - _IMPORTED_S

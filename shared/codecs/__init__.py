@@ -1,0 +1,1 @@
+"""Codecs: one file each, both halves; the registry names them all."""

@@ -1,0 +1,1 @@
+"""Transports: they carry frames and know nothing of what is in them."""
