@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from shared.header import SeriesHeader
@@ -32,9 +34,10 @@ class Volume:
     """Lowest and highest stored value that mean "no pixel here" (DICOM Pixel Padding Value)."""
     inverted: bool = False
     """MONOCHROME1: high stored values are shown dark."""
-    attachment: bytes = field(default=b"", repr=False)
-    """The headers layer, before coding: what the source holds beside the voxels (NIfTI extensions,
-    or a zip of the DICOM files without their pixels)."""
+    attachment: Callable[[], bytes] = field(default=bytes, repr=False)
+    """Makes the headers layer, before coding: what the source holds beside the voxels (NIfTI
+    extensions, or a zip of the DICOM files without their pixels). Called once the ROI is on its
+    way, in a worker, because it may read the source again; the default gives no bytes."""
 
 
 def volume_digest(header: SeriesHeader, voxels: NDArray[Any]) -> bytes:
