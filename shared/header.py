@@ -6,12 +6,22 @@ Everything here is plain numbers and text, so that the manifest can carry it as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shared.geometry import Affine, Triple
 
 Vector = tuple[float, float, float]
+
+
+class Source(StrEnum):
+    """Where a series was read from; it says what its headers layer holds."""
+
+    NIFTI = "nifti"
+    """The bytes between the header and the first voxel."""
+    DICOM = "dicom"
+    """A zip of the series' files without their pixels, 0001.dcm for slice 0 and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +76,5 @@ class SeriesHeader:
     """What a reader must know, in sentences: missing slices, uneven spacing, gantry tilt."""
     identity: tuple[tuple[str, str], ...] = ()
     """(DICOM keyword, value) pairs that say whose study this is; PHI, never logged."""
+    source: Source = Source.NIFTI
+    """What kind of file it came from."""

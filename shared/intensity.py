@@ -20,7 +20,9 @@ from shared.errors import CodecError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PREVIEW_MAX = 4095
+PREVIEW_BITS = 12
+PREVIEW_DTYPE = np.dtype(np.uint16)
+PREVIEW_MAX = (1 << PREVIEW_BITS) - 1
 """The top of a preview's 12-bit samples: HEVC's deepest gray format in PyAV is gray12le."""
 MAX_SAMPLE_BITS = 16
 """What every image codec of the registry takes."""
@@ -144,6 +146,15 @@ class PreviewWindow:
 
     def to_preview(self, values: NDArray[Any]) -> NDArray[np.uint16]:
         """12-bit samples of a block of stored values; what is not a number becomes 0."""
+        native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+        if native.dtype.kind in "iu" and native.itemsize <= 2:
+            # Every value there can be, mapped once, is far less work than every voxel.
+            unsigned = _unsigned(native.dtype)
+            every = np.arange(1 << (8 * native.itemsize)).astype(unsigned).view(native.dtype)
+            return np.take(self._scale(every), native.view(unsigned))
+        return self._scale(native)
+
+    def _scale(self, values: NDArray[Any]) -> NDArray[np.uint16]:
         span = self.high - self.low
         real = values.astype(np.float64)
         scaled = np.rint((np.clip(real, self.low, self.high) - self.low) * (PREVIEW_MAX / span))

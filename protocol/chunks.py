@@ -1,0 +1,96 @@
+"""An encoding cut into chunks and put together again, in any order.
+
+A chunk is the unit of hashing, storing and resuming; fragments of it travel. Each chunk's SHA-256
+is known before its first byte, so that nothing unproven is ever handed on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from math import ceil
+
+from protocol import limits
+from protocol.ranges import RangeSet
+from shared.errors import RemoteProtocolError
+
+
+def chunk_digests(encoding: bytes) -> bytes:
+    """SHA-256 of each chunk, one behind the other."""
+    view = memoryview(encoding)
+    starts = range(0, len(encoding), limits.CHUNK_BYTES)
+    return b"".join(hashlib.sha256(view[i : i + limits.CHUNK_BYTES]).digest() for i in starts)
+
+
+def encoding_name(digests: bytes) -> bytes:
+    """What an encoding is called: SHA-256 over its chunk digests, 32 bytes."""
+    return hashlib.sha256(digests).digest()
+
+
+def chunk_count(size_bytes: int) -> int:
+    """How many chunks an encoding of this size has."""
+    return ceil(size_bytes / limits.CHUNK_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class BadChunk:
+    """A chunk that was whole but wrong; its bytes are dropped."""
+
+    offset: int
+    size_bytes: int
+
+
+class Assembly:
+    """One encoding on its way in.
+
+    The caller has checked ``size_bytes`` against its limits, because the room is taken here.
+    """
+
+    def __init__(self, size_bytes: int, digests: bytes) -> None:
+        if len(digests) != chunk_count(size_bytes) * limits.DIGEST_BYTES:
+            raise RemoteProtocolError(
+                f"{len(digests)} bytes of chunk digests for an encoding of {size_bytes} bytes"
+            )
+        self._room = bytearray(size_bytes)
+        self._digests = digests
+        self._arrived = RangeSet()
+        self._proven = RangeSet()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk has arrived and has its hash."""
+        return self._proven.covers(0, len(self._room))
+
+    def add(self, offset: int, content: bytes) -> BadChunk | None:
+        """Put a fragment in its place and check the chunk, if that completes it.
+
+        Returns:
+            The chunk, if it turned out wrong; it must come again.
+
+        Raises:
+            RemoteProtocolError: the fragment does not lie within one chunk of the encoding.
+        """
+        stop = offset + len(content)
+        start = offset - offset % limits.CHUNK_BYTES
+        end = min(start + limits.CHUNK_BYTES, len(self._room))
+        if not offset < stop <= end:
+            raise RemoteProtocolError(
+                f"a fragment at {offset}..{stop} of an encoding of {len(self._room)} bytes"
+            )
+        if self._proven.covers(start, end):
+            return None  # a repetition: proven bytes are never written again
+        self._room[offset:stop] = content
+        self._arrived.add(offset, stop)
+        if not self._arrived.covers(start, end):
+            return None
+        index = start // limits.CHUNK_BYTES * limits.DIGEST_BYTES
+        expected = self._digests[index : index + limits.DIGEST_BYTES]
+        if hashlib.sha256(memoryview(self._room)[start:end]).digest() == expected:
+            self._proven.add(start, end)
+            return None
+        self._arrived.remove(start, end)
+        return BadChunk(start, end - start)
+
+    def payload(self) -> bytes:
+        """The whole encoding, every chunk of it proven."""
+        return bytes(self._room)

@@ -1,0 +1,22 @@
+"""What a connection tells its owner, beside the messages themselves.
+
+A connection hands on each message that its owner must act on as it came (`messages.Plan`,
+`messages.Focus`, `messages.LayerVerdict` ...), checked; fragments become the events below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from protocol import messages as m
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingArrived:
+    """All chunks of an encoding are here and have their hashes; not yet decoded."""
+
+    offer: m.LayerOffer
+    payload: bytes = field(repr=False)
+
+
+Event = m.Message | EncodingArrived

@@ -1,0 +1,186 @@
+"""The send window: how many bytes may be under way, from what acknowledgements tell.
+
+Why the window is ours: kernels and data channels buffer seconds of a slow link, and what they hold
+cannot be recalled, so an urgent layer would wait behind it. Whatever this window lets out is the
+whole price of a change of mind.
+
+The law is BBR's (Cardwell et al., 2016), cut down to a window: the best delivery rate of the last
+eight round trips times the smallest round trip of the last ten seconds is what the link itself
+holds. One round trip in eight the window is a quarter larger, to notice a link that became faster;
+every ten seconds it is halved for one round trip, to see the round trip without our own queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+_RATE_ROUNDS = 8
+_RATE_WINDOW_MIN_S = 0.5
+_RTT_WINDOW_S = 10.0
+_PROBE_GAIN = 1.25
+_STARTUP_RTT_FACTOR, _STARTUP_RTT_SLACK_S = 1.5, 0.010
+_FULL_RATE_GROWTH, _FULL_RATE_ROUNDS = 1.25, 3
+_FRAGMENT_S = 0.020
+_FRAGMENT_MIN_BYTES, _FRAGMENT_PLAIN_BYTES = 1 << 10, 16 << 10
+_FRAGMENT_SHARE = 8
+"""Beyond 16 KiB a fragment is at most an eighth of what the link holds, or the window moves in
+steps too coarse to keep the link full."""
+_FIRST_FRAGMENT_BYTES = 2 << 10
+_FIRST_WINDOW_BYTES = 16 << 10
+_SLACK_FRAGMENTS = 2
+"""The receiver acknowledges every second fragment, so that many wait for their acknowledgement.
+With one, the window starves its own rate samples and falls to 60-80 % of the link."""
+_WINDOW_MAX_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A frame under way, and what had been delivered when it left."""
+
+    end_bytes: int
+    sent_s: float
+    delivered_bytes: int
+    delivered_s: float
+    first_sent_s: float
+    limited: bool
+    """We had nothing more to send: its delivery says little of the link."""
+
+
+class Window:
+    """Of one sending session. Time is an argument; seconds on any one clock."""
+
+    def __init__(self, *, max_fragment_bytes: int) -> None:
+        self._max_fragment = max_fragment_bytes
+        self._flight: deque[_Sent] = deque()
+        self._sent_bytes = 0
+        self._delivered_bytes = 0
+        self._delivered_s = 0.0
+        self._first_sent_s = 0.0
+        self._limited_bytes = 0
+        self._rates: deque[tuple[float, float]] = deque()  # (time, bytes/s), falling
+        self._rtts: deque[tuple[float, float]] = deque()  # (time, s), rising
+        self._startup_bytes: int | None = _FIRST_WINDOW_BYTES
+        self._full_rate, self._full_rounds, self._round_end = 0.0, 0, 0
+        self._cycle_s = 0.0
+        self._drained_s = 0.0
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Sent and not yet acknowledged."""
+        return self._sent_bytes - self._delivered_bytes
+
+    @property
+    def rate_bps(self) -> float:
+        """The best recent delivery rate in bits per second; 0 before the first acknowledgement."""
+        return self._rates[0][1] * 8 if self._rates else 0.0
+
+    @property
+    def rtt_s(self) -> float:
+        """The smallest recent round trip; 0 before the first acknowledgement."""
+        return self._rtts[0][1] if self._rtts else 0.0
+
+    @property
+    def fragment_bytes(self) -> int:
+        """How large the next fragment's content may be: 20 ms of the link."""
+        rate = self.rate_bps / 8
+        share = max(_FRAGMENT_PLAIN_BYTES, int(rate * self.rtt_s / _FRAGMENT_SHARE))
+        wanted = min(int(rate * _FRAGMENT_S), share, self._max_fragment)
+        least = _FRAGMENT_MIN_BYTES if self._startup_bytes is None else _FIRST_FRAGMENT_BYTES
+        return max(least, wanted)
+
+    def size_bytes(self, now_s: float) -> int:
+        """How many bytes may be under way now."""
+        if self._startup_bytes is not None:
+            return self._startup_bytes
+        rtt = self.rtt_s
+        slack = _SLACK_FRAGMENTS * self.fragment_bytes
+        holds = self.rate_bps / 8 * rtt
+        if self._draining(now_s):
+            return int(max(holds / 2, slack))
+        phase = int((now_s - self._cycle_s) / max(rtt, 1e-3)) % _RATE_ROUNDS
+        gain = _PROBE_GAIN if phase == 0 else 1.0
+        return min(int(gain * holds) + slack, _WINDOW_MAX_BYTES)
+
+    def has_room(self, now_s: float) -> bool:
+        """Whether another fragment may leave."""
+        return self.in_flight_bytes + self.fragment_bytes <= self.size_bytes(now_s)
+
+    def on_sent(self, size_bytes: int, now_s: float) -> None:
+        """A frame of this size leaves."""
+        if not self._flight:
+            self._delivered_s = self._first_sent_s = now_s
+        self._sent_bytes += size_bytes
+        self._flight.append(
+            _Sent(
+                self._sent_bytes,
+                now_s,
+                self._delivered_bytes,
+                self._delivered_s,
+                self._first_sent_s,
+                self._delivered_bytes < self._limited_bytes,
+            )
+        )
+
+    def on_idle(self) -> None:
+        """There was room and nothing to send: what is under way now will not fill the link."""
+        self._limited_bytes = max(self._sent_bytes, 1)
+
+    def on_ack(self, received_bytes: int, rtt_s: float, now_s: float) -> None:
+        """The peer has received this many frame bytes in all; its newest took ``rtt_s``.
+
+        The caller has checked that no more is acknowledged than was sent.
+        """
+        if received_bytes <= self._delivered_bytes:
+            return
+        acked = received_bytes - self._delivered_bytes
+        newest: _Sent | None = None
+        while self._flight and self._flight[0].end_bytes <= received_bytes:
+            newest = self._flight.popleft()
+        self._delivered_bytes, self._delivered_s = received_bytes, now_s
+        self._push_rtt(rtt_s, now_s)
+        if newest is None:
+            return
+        self._first_sent_s = newest.sent_s
+        elapsed = max(now_s - newest.delivered_s, newest.sent_s - newest.first_sent_s, 1e-6)
+        rate = (received_bytes - newest.delivered_bytes) / elapsed
+        if not newest.limited or rate * 8 > self.rate_bps:
+            self._push_rate(rate, now_s)
+        if self._startup_bytes is not None:
+            self._startup_bytes = min(self._startup_bytes + acked, _WINDOW_MAX_BYTES)
+            self._leave_startup(newest, rtt_s, now_s)
+
+    def _leave_startup(self, newest: _Sent, rtt_s: float, now_s: float) -> None:
+        """Stop doubling once a queue shows, or once the rate no longer grows."""
+        queued = rtt_s > _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S
+        if newest.end_bytes > self._round_end:
+            self._round_end = self._sent_bytes
+            if self.rate_bps > self._full_rate * _FULL_RATE_GROWTH:
+                self._full_rate, self._full_rounds = self.rate_bps, 0
+            elif not newest.limited:
+                self._full_rounds += 1
+        if queued or self._full_rounds >= _FULL_RATE_ROUNDS:
+            self._startup_bytes = None
+            self._cycle_s = now_s - self.rtt_s  # begin behind the probing phase
+            self._drained_s = now_s
+
+    def _draining(self, now_s: float) -> bool:
+        """Every ten seconds, for one round trip: let our own queue run empty."""
+        if now_s - self._drained_s > _RTT_WINDOW_S + self.rtt_s:
+            self._drained_s = now_s
+        return self._drained_s > 0 and now_s - self._drained_s < self.rtt_s
+
+    def _push_rate(self, rate: float, now_s: float) -> None:
+        window_s = max(_RATE_ROUNDS * self.rtt_s, _RATE_WINDOW_MIN_S)
+        while self._rates and self._rates[-1][1] <= rate:
+            self._rates.pop()
+        self._rates.append((now_s, rate))
+        while self._rates[0][0] < now_s - window_s:
+            self._rates.popleft()
+
+    def _push_rtt(self, rtt_s: float, now_s: float) -> None:
+        while self._rtts and self._rtts[-1][1] >= rtt_s:
+            self._rtts.pop()
+        self._rtts.append((now_s, rtt_s))
+        while self._rtts[0][0] < now_s - _RTT_WINDOW_S:
+            self._rtts.popleft()

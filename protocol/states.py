@@ -1,0 +1,106 @@
+"""The states of a session and the one table of what may happen in which.
+
+A missing entry *is* the protocol error: of the peer, if a message came out of turn, or of our own
+code, if a call did. Nothing else in this package changes a state.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from protocol import messages as m
+from shared.errors import LocalProtocolError, RemoteProtocolError
+
+
+class State(Enum):
+    """Where a session stands; the same words at both ends."""
+
+    NEW = "new"
+    GREETING = "greeting"
+    """Our hello is out, or due."""
+    READY = "ready"
+    """Both have greeted."""
+    OFFERED = "offered"
+    """The manifest is out or in, and not yet answered; layers may already flow."""
+    STREAMING = "streaming"
+    ENDING = "ending"
+    """The end is out or in; only the receipt is missing."""
+    DONE = "done"
+    CLOSED = "closed"
+    """One end has left."""
+
+
+class Act(Enum):
+    """What our own code asks of a connection."""
+
+    GREET = "greet"
+    OFFER = "offer a manifest"
+    PLAN = "send a plan"
+    SEND = "send a layer"
+    END = "end"
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+    ANSWER = "answer"
+    """Acknowledge, judge a layer, report a stage, ask for something."""
+    FINISH = "finish"
+    LEAVE = "leave"
+
+
+Cause = Act | type[m.Message]
+Table = dict[tuple[State, Cause], State]
+
+_OPEN = (State.GREETING, State.READY, State.OFFERED, State.STREAMING, State.ENDING)
+
+
+def _stay(states: tuple[State, ...], causes: tuple[Cause, ...]) -> Table:
+    return {(state, cause): state for state in states for cause in causes}
+
+
+_LEAVING: Table = {
+    **{(state, cause): State.CLOSED for state in (*_OPEN, State.NEW) for cause in (Act.LEAVE,)},
+    **{(state, m.Farewell): State.CLOSED for state in (*_OPEN, State.NEW)},
+}
+
+SENDER: Table = {
+    (State.NEW, Act.GREET): State.GREETING,
+    (State.GREETING, m.Hello): State.READY,
+    (State.READY, Act.OFFER): State.OFFERED,
+    (State.OFFERED, m.Accept): State.STREAMING,
+    (State.OFFERED, m.Refuse): State.CLOSED,
+    (State.STREAMING, Act.END): State.ENDING,
+    (State.ENDING, m.Done): State.DONE,
+    **_stay((State.OFFERED, State.STREAMING), (Act.PLAN, Act.SEND)),
+    **_stay((State.GREETING, State.READY, State.DONE), (m.Ack,)),
+    **_stay(
+        (State.OFFERED, State.STREAMING, State.ENDING),
+        (m.Ack, m.LayerVerdict, m.StageReached, m.Focus, m.Pause, m.Resume, m.Again, m.Want),
+    ),
+    **_LEAVING,
+}
+
+RECEIVER: Table = {
+    (State.NEW, m.Hello): State.GREETING,
+    (State.GREETING, Act.GREET): State.READY,
+    (State.READY, m.Manifest): State.OFFERED,
+    (State.OFFERED, Act.ACCEPT): State.STREAMING,
+    (State.OFFERED, Act.REFUSE): State.CLOSED,
+    (State.STREAMING, m.End): State.ENDING,
+    (State.ENDING, Act.FINISH): State.DONE,
+    **_stay((State.OFFERED, State.STREAMING), (m.Plan, m.LayerOffer, m.Withdraw)),
+    **_stay((State.READY, State.OFFERED, State.STREAMING, State.ENDING), (Act.ANSWER,)),
+    **_LEAVING,
+}
+
+
+def advance(table: Table, state: State, cause: Cause) -> State:
+    """The state that follows.
+
+    Raises:
+        LocalProtocolError, RemoteProtocolError: the table has no entry for it.
+    """
+    following = table.get((state, cause))
+    if following is not None:
+        return following
+    if isinstance(cause, Act):
+        raise LocalProtocolError(f"cannot {cause.value} while {state.value}")
+    raise RemoteProtocolError(f"{cause.__name__} while {state.value}")

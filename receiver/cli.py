@@ -1,0 +1,94 @@
+"""medroi-recv: flags become settings, settings a reception, its end an exit code.
+
+The only place of the receiver that prints an error or decides how the process ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import ExitCode, MedroiError, SettingsError
+from shared.software import SOFTWARE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PRIVATE = 0o077
+"""What others may not do with the files of a study: anything."""
+
+_EXIT_CODES = """
+exit codes: 0 stored and verified, 2 usage, 3 study not taken, 4 peer refused,
+            5 interrupted and resumable, 6 integrity
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    options = _parser().parse_args(arguments)
+    os.umask(_PRIVATE)
+    try:
+        return int(_run(options))
+    except MedroiError as error:
+        print(f"medroi-recv: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print("medroi-recv: stopped; what has arrived is kept", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except Exception:  # the edge: whatever else happens is a fault of ours, and told whole
+        import logging
+
+        logging.getLogger("medroi").exception("medroi-recv: a fault of medroi itself")
+        return int(ExitCode.UNEXPECTED)
+
+
+def _run(options: argparse.Namespace) -> ExitCode:
+    from receiver.clinic import Reception, receive
+    from shared.loop import run_on_loop
+
+    host, port = _address(options.listen)
+    reception = Reception(
+        host=host,
+        port=port,
+        out=options.out,
+        once=options.once,
+        report=options.report,
+        pictures=options.pictures,
+        quiet=options.quiet,
+    )
+    return run_on_loop(receive(reception))
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise SettingsError(f"--listen {text}: HOST:PORT expected, such as 127.0.0.1:8765")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medroi-recv",
+        description="Receive studies, their regions of interest first, down to the last bit.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--listen", required=True, metavar="HOST:PORT", help="port 0 picks one that is free"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--once", action="store_true", help="end after one study")
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="leave a report")
+    parser.add_argument(
+        "--pictures", action="store_true", help="leave a PNG of three planes at each stage"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
+    parser.add_argument("--version", action="version", version=SOFTWARE)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

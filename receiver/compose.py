@@ -1,0 +1,239 @@
+"""Layers painted into the growing volume; the quality of a voxel never falls.
+
+Only here does a voxel become VERIFIED: when the digest of its layer's voxels, computed from what
+was decoded, is the one that the sender declared. Blocking; one worker at a time calls it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from protocol.messages import Mark
+from protocol.stages import MARKS
+from receiver.files import SeriesFiles
+from receiver.journal import JournalEntry, append_entry, read_entries
+from shared.errors import IntegrityError, RemoteProtocolError
+from shared.geometry import Box
+from shared.header import Source
+from shared.layer import Quality, Region, RegionKind
+from shared.ownership import holes, owned_count, owned_mask
+from shared.volume import region_digest, volume_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from protocol import messages as m
+
+
+@dataclass(slots=True)
+class Count:
+    """How far a set of voxels has come."""
+
+    total: int = 0
+    at: dict[Quality, int] = field(
+        default_factory=lambda: {Quality.PREVIEW: 0, Quality.VERIFIED: 0}
+    )
+    """Voxels that have at least this quality."""
+
+    def share(self, quality: Quality) -> float:
+        """From 0 to 1; 1 for no voxels."""
+        return self.at[quality] / self.total if self.total else 1.0
+
+
+class GrowingVolume:
+    """One series, as good as it is so far."""
+
+    def __init__(self, folder: Path, stem: str, entry: m.SeriesManifest) -> None:
+        self.entry = entry
+        self.files, resumed = SeriesFiles.open(folder, stem, entry.header)
+        self.held = self._recover() if resumed else ()
+        """Voxel digests of layers that an earlier session verified and this one has checked."""
+        self.regions: dict[str, Region] = {}
+        self.record = b""
+        """MedROI's 54 bytes about the tissue box."""
+        self.roi, self.whole = Count(), Count()
+        self.discarded_voxels = 0
+        self.previews: list[tuple[Box, float]] = []
+        """(box, largest error) of every preview painted."""
+        self.attachment: dict[int, bytes] = {}
+        """Pieces of the headers layer."""
+        self.path: Path | None = None
+        """The finished file."""
+        self.proven = False
+        """The digest of the whole volume, computed from the file, is the manifest's."""
+        self._reached: set[Mark] = set()
+
+    # -- the plan -----------------------------------------------------------------------------
+
+    def set_plan(self, plan: m.Plan) -> None:
+        """Take the regions: count them, and mark what will not be sent."""
+        self.regions = {region.name: region for region in plan.regions}
+        self.record = plan.record
+        for region in plan.regions:
+            if region.discarded:
+                self._discard(region)
+        self.roi, self.whole = self._count(roi_only=True), self._count(roi_only=False)
+
+    def _discard(self, region: Region) -> None:
+        for part, owned in self._planes(region):
+            quality = self.files.quality[part.slices]
+            lost = quality < Quality.DISCARDED
+            if owned is not None:
+                lost &= owned
+            quality[lost] = Quality.DISCARDED
+            self.discarded_voxels += part.voxels if owned is None else int(owned.sum())
+
+    def _count(self, *, roi_only: bool) -> Count:
+        count = Count()
+        for region in self.regions.values():
+            if region.kind is RegionKind.SURROUNDINGS or region.discarded:
+                continue
+            if roi_only and region.kind is not RegionKind.ROI:
+                continue
+            for part, owned in self._planes(region):
+                quality = self.files.quality[part.slices]
+                chosen = quality if owned is None else quality[owned]
+                count.total += chosen.size
+                for level in count.at:
+                    count.at[level] += int(np.count_nonzero(chosen >= level))
+        return count
+
+    def _planes(self, region: Region) -> Iterator[tuple[Box, NDArray[np.bool_] | None]]:
+        """A region slice by slice, with the voxels that it owns."""
+        (z0, y0, x0), (z1, y1, x1) = region.box.start, region.box.stop
+        for z in range(z0, z1):
+            plane = Box((z, y0, x0), (z + 1, y1, x1))
+            yield plane, owned_mask(plane, holes(region, plane, self.regions))
+
+    # -- painting -----------------------------------------------------------------------------
+
+    def check_offer(self, offer: m.LayerOffer) -> None:
+        """Does a layer own what its plan says?
+
+        Raises:
+            RemoteProtocolError: it declares another number of voxels.
+        """
+        assert offer.box is not None  # a layer of voxels
+        region = self.regions[offer.key.region]
+        owns = owned_count(offer.box, holes(region, offer.box, self.regions))
+        if owns != offer.owned_voxels:
+            raise RemoteProtocolError(f"{offer.key} owns {owns} voxels, not {offer.owned_voxels}")
+
+    def paint_preview(self, offer: m.LayerOffer, samples: NDArray[Any]) -> None:
+        """Show a preview where nothing better is."""
+        box, owned = self._place(offer)
+        quality = self.files.quality[box.slices]
+        wanted = quality < Quality.PREVIEW
+        if owned is not None:
+            wanted &= owned
+        shown = self.entry.window.from_preview(samples, np.dtype(self.entry.header.dtype))
+        self.files.voxels[box.slices][wanted] = shown[wanted]
+        quality[wanted] = Quality.PREVIEW
+        self._add(offer, {Quality.PREVIEW: int(np.count_nonzero(wanted))})
+        self.previews.append((box, offer.max_error))
+
+    def paint_exact(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
+        """Prove an exact layer and paint it.
+
+        Returns:
+            False where its voxels do not have the declared digest; then nothing is painted.
+        """
+        box, owned = self._place(offer)
+        values = self.entry.samples.from_samples(samples, np.dtype(self.entry.header.dtype))
+        values = np.ascontiguousarray(values)
+        if region_digest(values, owned) != offer.voxel_digest:
+            return False
+        quality = self.files.quality[box.slices]
+        target = self.files.voxels[box.slices]
+        before = quality if owned is None else quality[owned]
+        gained = {
+            level: int(np.count_nonzero(before < level))
+            for level in (Quality.PREVIEW, Quality.VERIFIED)
+        }
+        if owned is None:
+            target[...], quality[...] = values, Quality.VERIFIED
+        else:
+            target[owned], quality[owned] = values[owned], Quality.VERIFIED
+        self._add(offer, gained)
+        region = self.regions[offer.key.region]
+        without = holes(region, box, self.regions)
+        append_entry(self.files.journal, JournalEntry(box, without, offer.voxel_digest))
+        return True
+
+    def _place(self, offer: m.LayerOffer) -> tuple[Box, NDArray[np.bool_] | None]:
+        assert offer.box is not None  # a layer of voxels
+        region = self.regions[offer.key.region]
+        return offer.box, owned_mask(offer.box, holes(region, offer.box, self.regions))
+
+    def _add(self, offer: m.LayerOffer, gained: dict[Quality, int]) -> None:
+        of_roi = self.regions[offer.key.region].kind is RegionKind.ROI
+        for count in (self.whole, self.roi) if of_roi else (self.whole,):
+            for level, voxels in gained.items():
+                count.at[level] += voxels
+
+    # -- what has been reached ----------------------------------------------------------------
+
+    def new_marks(self) -> list[Mark]:
+        """Marks reached since this was last asked. WHOLE_EXACT waits for `prove`."""
+        fresh = []
+        for mark, (of_roi, quality) in MARKS.items():
+            count = self.roi if of_roi else self.whole
+            reached = 0 < count.total == count.at[quality]
+            if mark is Mark.WHOLE_EXACT:
+                reached = self.proven
+            if reached and mark not in self._reached:
+                self._reached.add(mark)
+                fresh.append(mark)
+        return fresh
+
+    @property
+    def complete(self) -> bool:
+        """Whether every voxel that is to be exact is VERIFIED."""
+        return bool(self.regions) and self.whole.at[Quality.VERIFIED] == self.whole.total
+
+    def prove(self) -> None:
+        """Hash the whole volume from the file, once all of it is VERIFIED.
+
+        Raises:
+            IntegrityError: it has not the manifest's digest, though every layer had its own.
+        """
+        if volume_digest(self.entry.header, self.files.voxels) != self.entry.digest:
+            raise IntegrityError(
+                f"{self.files.stem}: every layer has its digest and the whole volume has not"
+            )
+        self.proven = True
+
+    def finish(self) -> None:
+        """Put the series on disk under its final name, if it is proven; else sync what there is."""
+        if not self.proven:
+            self.files.sync()
+            return
+        content = b"".join(self.attachment[block] for block in sorted(self.attachment))
+        nifti = self.entry.header.source is Source.NIFTI
+        self.path = self.files.finish(content if nifti else b"")
+        if content and not nifti:
+            self.files.attach(content)
+
+    def _recover(self) -> tuple[bytes, ...]:
+        """Believe of an earlier session only what its digests still prove."""
+        whole = Box.whole(self.entry.header.shape)
+        good = []
+        for entry in read_entries(self.files.journal):
+            if not entry.box.inside(whole) or not all(h.inside(entry.box) for h in entry.holes):
+                break
+            owned = owned_mask(entry.box, entry.holes)
+            found = np.ascontiguousarray(self.files.voxels[entry.box.slices])
+            if region_digest(found, owned) == entry.digest:
+                good.append((entry, owned))
+        self.files.quality[...] = Quality.MISSING
+        for entry, owned in good:
+            part = self.files.quality[entry.box.slices]
+            part[slice(None) if owned is None else owned] = Quality.VERIFIED
+        self.files.clear()
+        return tuple(entry.digest for entry, _ in good)

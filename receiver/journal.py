@@ -1,0 +1,67 @@
+"""What has been verified of a series, so that a broken session can be resumed.
+
+A line a layer, JSON: the box, its holes, and the digest of the voxels that lie in the one and not
+in the others. Nothing in it is believed: on resuming, every digest is computed again from the file.
+So the journal needs no syncing, and voxels that did not reach the disk simply come again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.geometry import Box
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MAX_BYTES = 64 << 20
+_MAX_HELD = 16_000
+"""An Accept has room for this many digests; what is beyond is sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One verified layer."""
+
+    box: Box
+    holes: tuple[Box, ...]
+    digest: bytes
+
+
+def append_entry(path: Path, entry: JournalEntry) -> None:
+    """Write a layer down."""
+    line = json.dumps(
+        {
+            "box": [entry.box.start, entry.box.stop],
+            "holes": [[hole.start, hole.stop] for hole in entry.holes],
+            "digest": entry.digest.hex(),
+        }
+    )
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+def read_entries(path: Path) -> list[JournalEntry]:
+    """The layers written down; a torn or foreign line ends the list."""
+    if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+        return []
+    entries = []
+    for line in path.read_text(errors="replace").splitlines()[:_MAX_HELD]:
+        try:
+            entries.append(_entry(line))
+        except (ValueError, KeyError, TypeError):
+            break
+    return entries
+
+
+def _entry(line: str) -> JournalEntry:
+    fields = json.loads(line)
+    holes = tuple(_box(hole) for hole in fields["holes"])
+    return JournalEntry(_box(fields["box"]), holes, bytes.fromhex(fields["digest"]))
+
+
+def _box(corners: list[list[int]]) -> Box:
+    (z0, y0, x0), (z1, y1, x1) = corners
+    return Box((int(z0), int(y0), int(x0)), (int(z1), int(y1), int(x1)))

@@ -1,0 +1,276 @@
+"""One study, from the peer's hello to the receipt.
+
+transport ─> Pump ─> ReceivingConnection ─> queue ─> decode (children) ─> compose (worker)
+                              ^                                               │
+                              └────────── verdict, mark, want <───────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from protocol import messages as m
+from protocol.events import EncodingArrived
+from protocol.parting import error_of, farewell_of
+from protocol.receiving import ReceivingConnection
+from protocol.stages import STAGES, stage_of
+from protocol.states import State
+from receiver.compose import GrowingVolume
+from receiver.decode import DecodeTask
+from shared.errors import (
+    CodecError,
+    InputError,
+    IntegrityError,
+    MedroiError,
+    RemoteProtocolError,
+    TransportClosed,
+)
+from shared.intensity import PREVIEW_DTYPE
+from shared.layer import LayerKey, Quality
+from shared.software import SOFTWARE
+from shared.tasks import one_error
+from shared.transports.pump import Pump
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from protocol.events import Event
+    from receiver.decode import Decoder
+    from receiver.watch import Watcher
+    from shared.clock import Clock
+    from shared.timeline import Timeline
+    from shared.transports.base import Transport
+    from shared.workers import Workers
+
+_QUEUE = 8
+"""Encodings that wait for a decoder; more stay unread in the transport, which slows the sender."""
+_HELLO_S = 10.0
+"""A peer that has not said hello by then is dropped."""
+
+
+class ReceivingSession:
+    """Receives one study over one transport. `run` it once; look at `volumes` meanwhile."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        decoder: Decoder,
+        workers: Workers,
+        clock: Clock,
+        out: Path,
+        timeline: Timeline,
+        watcher: Watcher,
+        claim: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        self._transport = transport
+        self._decoder = decoder
+        self._workers = workers
+        self._clock = clock
+        self._out = out
+        self._timeline = timeline
+        self._watcher = watcher
+        self._claim = claim
+        self.connection = ReceivingConnection(software=SOFTWARE)
+        self._pump = Pump(self.connection, transport, clock, self._on_event)
+        self._arrived: asyncio.Queue[EncodingArrived] = asyncio.Queue(_QUEUE)
+        self._painting = asyncio.Lock()
+        self._wanted: set[LayerKey] = set()
+        self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
+        self.manifest: m.Manifest | None = None
+        self.volumes: list[GrowingVolume] = []
+        self.bytes = {stage.name: 0 for stage in STAGES}
+        """Encoded bytes received, by stage."""
+        self.codecs: dict[str, str] = {}
+        """The codec that served each stage."""
+        self.exact: bool | None = None
+        """What our receipt says; None until it is given."""
+
+    # -- the way of a transfer ----------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until the receipt is given and the peer has closed.
+
+        Raises:
+            MedroiError: whatever ended the session before; the transport is closed, and what has
+                been verified is kept on disk.
+        """
+        try:
+            with one_error():
+                async with asyncio.TaskGroup() as group:
+                    loops = [self._decode_loop() for _ in range(self._decoder.count)]
+                    helpers = [group.create_task(loop) for loop in (*loops, self._expect_hello())]
+                    await self._pump.run()
+                    for helper in helpers:
+                        helper.cancel()
+            if self.exact is None:
+                raise TransportClosed("the sender closed the connection before the study was done")
+        except MedroiError as error:
+            await self._part(error)
+            raise
+        except asyncio.CancelledError:
+            await asyncio.shield(self._part(None))
+            raise
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the study is put; None before its manifest."""
+        return self._out / self.manifest.study.hex()[:16] if self.manifest else None
+
+    async def _expect_hello(self) -> None:
+        await self._clock.sleep_s(_HELLO_S)
+        if self.connection.state is State.NEW:
+            raise RemoteProtocolError("the peer did not say hello")
+
+    async def _on_event(self, event: Event) -> None:
+        match event:
+            case m.Hello():
+                self.connection.greet()
+                self._timeline.mark(m.Mark.CONNECTED.value)
+            case m.Manifest():
+                await self._on_manifest(event)
+            case m.Plan():
+                async with self._painting:
+                    await self._workers.run(self._volume(event.series).set_plan, event)
+                    await self._note_progress(event.series)
+            case m.LayerOffer():
+                await self._on_offer(event)
+            case EncodingArrived():
+                await self._arrived.put(event)
+            case m.End():
+                await self._arrived.join()
+                await self._finish()
+            case m.Farewell():
+                raise error_of(event, m.Role.SENDER)
+            case _:
+                pass
+        self._pump.wake()
+
+    async def _on_manifest(self, manifest: m.Manifest) -> None:
+        await self._claim(manifest.study)
+        self.manifest = manifest
+        try:
+            self.volumes = await self._workers.run(self._open_volumes, manifest)
+        except OSError as error:
+            self.connection.refuse(f"the clinic's disk does not take it: {error.strerror}")
+            raise InputError(self._out, f"the study is not taken: {error.strerror}") from error
+        held = tuple(digest for volume in self.volumes for digest in volume.held)
+        self.connection.accept(held)
+        await self._watcher.began(self)
+
+    def _open_volumes(self, manifest: m.Manifest) -> list[GrowingVolume]:
+        folder = self._out / manifest.study.hex()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        return [
+            GrowingVolume(folder, f"series-{number}", entry)
+            for number, entry in enumerate(manifest.series, start=1)
+        ]
+
+    async def _on_offer(self, offer: m.LayerOffer) -> None:
+        volume = self._volume(offer.key.series)
+        if offer.box is not None:
+            await self._workers.run(volume.check_offer, offer)
+        if offer.voxel_digest and offer.voxel_digest in volume.held:
+            self.connection.judge(offer.number, m.Verdict.HELD)
+
+    # -- decoding and painting ----------------------------------------------------------------
+
+    async def _decode_loop(self) -> None:
+        while True:
+            arrived = await self._arrived.get()
+            try:
+                await self._take(arrived.offer, arrived.payload)
+            finally:
+                self._arrived.task_done()
+            self._pump.wake()
+
+    async def _take(self, offer: m.LayerOffer, payload: bytes) -> None:
+        """Decode an encoding, prove it and paint it, and tell the sender what became of it."""
+        preview = offer.key.quality < Quality.EXACT
+        try:
+            samples = await self._decoder.decode(self._task(offer, payload))
+            good = await self._paint(offer, samples)
+        except CodecError:
+            good = False
+        region = self._volume(offer.key.series).regions.get(offer.key.region)
+        stage = STAGES[stage_of(region.kind if region else None, offer.key.quality)]
+        self.bytes[stage.name] += len(payload)
+        self.codecs[stage.name] = offer.codec
+        if good:
+            self.connection.judge(offer.number, m.Verdict.SHOWN if preview else m.Verdict.VERIFIED)
+        elif preview:
+            self.connection.judge(offer.number, m.Verdict.FAILED)
+        elif offer.key in self._wanted:
+            raise IntegrityError(f"{offer.key} does not have its digest, a second time")
+        else:
+            self._wanted.add(offer.key)
+            self.connection.want(offer.number)
+
+    def _task(self, offer: m.LayerOffer, payload: bytes) -> DecodeTask:
+        entry = self._volume(offer.key.series).entry
+        if offer.box is None:
+            shape = (1, 1, offer.decoded_bytes)
+            dtype: np.dtype[Any] = np.dtype(np.uint8)
+        elif offer.key.quality < Quality.EXACT:
+            shape, dtype = offer.box.shape, PREVIEW_DTYPE
+        else:
+            shape = offer.box.shape
+            dtype = entry.samples.sample_dtype(np.dtype(entry.header.dtype))
+        return DecodeTask(offer.codec, offer.settings, shape, dtype, payload)
+
+    async def _paint(self, offer: m.LayerOffer, samples: NDArray[np.generic]) -> bool:
+        volume = self._volume(offer.key.series)
+        if offer.box is None:
+            content = samples.tobytes()
+            good = hashlib.sha256(content).digest() == offer.voxel_digest
+            if good:
+                volume.attachment[offer.key.block] = content
+            return good
+        async with self._painting:
+            if offer.key.quality < Quality.EXACT:
+                await self._workers.run(volume.paint_preview, offer, samples)
+                good = True
+            else:
+                good = await self._workers.run(volume.paint_exact, offer, samples)
+            if volume.complete and not volume.proven and not volume.discarded_voxels:
+                await self._workers.run(volume.prove)
+            await self._note_progress(offer.key.series)
+        return good
+
+    async def _note_progress(self, series: int) -> None:
+        for mark in self._volume(series).new_marks():
+            self.connection.reach(series, mark)
+            self._pump.wake()
+            self._reached[mark].add(series)
+            of_roi = mark in (m.Mark.ROI_PREVIEW, m.Mark.ROI_EXACT)
+            if series == 0 if of_roi else len(self._reached[mark]) == len(self.volumes):
+                self._timeline.mark(mark.value)
+            await self._watcher.reached(self, series, mark)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        """Everything has been sent: is everything here, and is it right?"""
+        for volume in self.volumes:
+            if not volume.complete:
+                missing = volume.whole.total - volume.whole.at[Quality.VERIFIED]
+                raise RemoteProtocolError(f"the study ended with {missing} voxels missing")
+        async with self._painting:
+            for volume in self.volumes:
+                await self._workers.run(volume.finish)
+        self.exact = all(volume.proven for volume in self.volumes)
+        await self._watcher.ended(self)
+        self.connection.finish(exact=self.exact)
+
+    def _volume(self, series: int) -> GrowingVolume:
+        return self.volumes[series]  # the connection has checked the number against the manifest
+
+    async def _part(self, error: BaseException | None) -> None:
+        self.connection.leave(*farewell_of(error, m.Role.RECEIVER))
+        await self._pump.last_words()

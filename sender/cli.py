@@ -1,0 +1,114 @@
+"""medroi-send: flags become settings, settings a transfer, its end an exit code.
+
+The only place of the sender that prints an error or decides how the process ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import ExitCode, MedroiError, SettingsError
+from shared.software import SOFTWARE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KEPT_WORDS = ("pair", "queue", "serve", "config", "echo", "doctor")
+"""Subcommands to come: a study of that name is written ./queue."""
+
+_EXIT_CODES = """
+exit codes: 0 stored and verified, 2 usage, 3 input refused, 4 peer refused,
+            5 interrupted and resumable, 6 integrity
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(_run(options))
+    except MedroiError as error:
+        print(f"medroi-send: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print("medroi-send: stopped; the same command goes on from here", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except Exception:  # the edge: whatever else happens is a fault of ours, and told whole
+        import logging
+
+        logging.getLogger("medroi").exception("medroi-send: a fault of medroi itself")
+        return int(ExitCode.UNEXPECTED)
+
+
+def _run(options: argparse.Namespace) -> ExitCode:
+    from sender.dryrun import dry_run
+    from sender.settings import Background, SendSettings
+    from sender.transfer import Transfer, send
+    from shared.loop import run_on_loop
+
+    for path in options.study:
+        if path in KEPT_WORDS:
+            raise SettingsError(f"{path!r} is kept for a subcommand; the file is ./{path}")
+    settings = SendSettings(
+        roi=options.roi,
+        exact_codec=options.exact_codec,
+        preview_codec=options.preview_codec,
+        background=Background(options.background),
+    )
+    transfer = Transfer(
+        paths=tuple(Path(path) for path in options.study),
+        url=options.to or "",
+        settings=settings.checked(),
+        link=options.link,
+        series=options.series,
+        volume=options.volume,
+        report=options.report,
+        quiet=options.quiet,
+    )
+    if options.dry_run:
+        return dry_run(transfer)
+    if not transfer.url:
+        raise SettingsError("--to URL says where to; medroi-recv prints it")
+    return run_on_loop(send(transfer))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medroi-send",
+        description="Send a study to a clinic, its region of interest first, down to the last bit.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "study", nargs="+", metavar="STUDY", help="NIfTI files, DICOM files or folders of them"
+    )
+    parser.add_argument("--to", metavar="URL", help="what medroi-recv printed")
+    parser.add_argument(
+        "--roi",
+        default="tissue",
+        metavar="HOW",
+        help="mask:FILE | box:Z0:Z1,Y0:Y1,X0:X1 | tissue | tissue:code | none (default: tissue)",
+    )
+    parser.add_argument(
+        "--link",
+        default="",
+        metavar="LINK",
+        help="shape our own traffic: rate=1M,rtt=100ms,loss=1%% | a preset | trace:FILE",
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="leave a report")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, send nothing")
+    parser.add_argument("--series", type=int, metavar="N", help="only this series, from 1")
+    parser.add_argument("--volume", type=int, metavar="N", help="of a 4-D file, from 0")
+    parser.add_argument("--exact-codec", default="jpegxl", metavar="NAME")
+    parser.add_argument("--preview-codec", default="hevc", metavar="NAME")
+    parser.add_argument("--background", choices=("keep", "discard"), default="keep")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
+    parser.add_argument("--version", action="version", version=SOFTWARE)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Everything the first message needs: volumes read, ROIs found, values mapped, regions planned."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protocol import limits
+from protocol.messages import Manifest, SeriesManifest
+from sender.layering import cut_layers, make_plan
+from sender.read.source import read_study
+from sender.segment.base import Segmentation
+from sender.segment.registry import segmenter_for
+from sender.segment.tissue import tissue_box
+from sender.settings import Background
+from shared.errors import InputError
+from shared.intensity import fit_sample_map, fit_window, value_range
+from shared.layer import RegionKind
+from shared.ownership import holes, owned_count
+from shared.volume import volume_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from protocol.messages import Plan
+    from sender.layering import LayerJob
+    from sender.segment.base import Segmenter
+    from sender.settings import SendSettings
+    from shared.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One volume, ready to be cut and coded."""
+
+    volume: Volume
+    entry: SeriesManifest
+    plan: Plan
+    segmentation: Segmentation
+    jobs: tuple[LayerJob, ...]
+    """Every layer that the plan asks for."""
+    roi_voxels: int
+    """Voxels that the ROIs own."""
+    kept_voxels: int
+    """Voxels that are to become exact: all but discarded background."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All series of a session, the one that the ROI belongs to first."""
+
+    series: tuple[Series, ...]
+    left_out: tuple[str, ...]
+    """One sentence each of what was found and not sent, and why."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the receiver is told first."""
+        entries = tuple(series.entry for series in self.series)
+        study = hashlib.sha256(b"".join(entry.digest for entry in entries)).digest()
+        return Manifest(study, entries)
+
+
+def prepare_study(
+    paths: Sequence[Path], settings: SendSettings, *, series: int | None, volume: int | None
+) -> Study:
+    """Read, segment, map and plan. Blocking; run it in a worker.
+
+    Raises:
+        InputError: nothing here is ours to send, or it is damaged, or a mask fits nothing.
+        SettingsError: an ROI, series or volume that there is not.
+    """
+    segmenter = segmenter_for(settings.roi)
+    found = read_study(paths, series=series, volume=volume)
+    if len(found.volumes) > limits.MAX_SERIES:
+        raise InputError(paths[0], f"{len(found.volumes)} series, more than {limits.MAX_SERIES}")
+    ordered = _roi_first(found.volumes, segmenter)
+    prepared = tuple(
+        _prepare_series(number, candidate, segmenter if fits else None, settings)
+        for number, (candidate, fits) in enumerate(ordered)
+    )
+    return Study(prepared, found.left_out)
+
+
+def _roi_first(volumes: Sequence[Volume], segmenter: Segmenter) -> list[tuple[Volume, bool]]:
+    """The series that the segmenter has an answer for before those it has none for.
+
+    Raises:
+        MedroiError: it has an answer for none.
+    """
+    misfits = [segmenter.misfit(volume.header) for volume in volumes]
+    for misfit in misfits:
+        if misfit is None:
+            break
+    else:
+        raise misfits[0] or AssertionError("a study has a series")
+    pairs = [(volume, misfit is None) for volume, misfit in zip(volumes, misfits, strict=True)]
+    return sorted(pairs, key=lambda pair: not pair[1])
+
+
+def _prepare_series(
+    number: int, volume: Volume, segmenter: Segmenter | None, settings: SendSettings
+) -> Series:
+    voxels = volume.voxels
+    if segmenter is None:
+        segmentation = Segmentation((), "the ROI belongs to another series", "none")
+    else:
+        *_, segmentation = segmenter.segment(volume)
+    plan = make_plan(
+        number,
+        volume.header,
+        segmentation.rois,
+        tissue_box(volume),
+        discard_background=settings.background is Background.DISCARD,
+    )
+    entry = SeriesManifest(
+        header=volume.header,
+        samples=fit_sample_map(voxels),
+        window=fit_window(voxels),
+        value_range=value_range(voxels),
+        digest=volume_digest(volume.header, voxels),
+    )
+    jobs = tuple(cut_layers(plan))
+    return Series(
+        volume,
+        entry,
+        plan,
+        segmentation,
+        jobs,
+        roi_voxels=_owned(plan, RegionKind.ROI),
+        kept_voxels=_owned(plan, RegionKind.ROI, RegionKind.TISSUE, RegionKind.BACKGROUND),
+    )
+
+
+def _owned(plan: Plan, *kinds: RegionKind) -> int:
+    """How many voxels the regions of these kinds own, discarded ones aside."""
+    regions = {region.name: region for region in plan.regions}
+    return sum(
+        owned_count(region.box, holes(region, region.box, regions))
+        for region in plan.regions
+        if region.kind in kinds and not region.discarded
+    )

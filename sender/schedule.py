@@ -1,0 +1,147 @@
+"""What is encoded next, how hard it is worked on, and where the reader's focus puts it.
+
+Pure: no tasks, no clock. The session asks; the link's measured rate comes as an argument.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protocol.stages import UNFOCUSED, Priority
+from shared.layer import Quality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from protocol.messages import Focus
+    from sender.layering import LayerJob
+
+_AHEAD_S = 3.0
+_AHEAD_MIN_BYTES, _AHEAD_MAX_BYTES = 256 << 10, 16 << 20
+"""How much is encoded ahead of the link: enough that it never waits, little enough that a focus
+still finds work undone and memory stays small."""
+_EFFORTS = ((1.0, 7), (0.25, 5), (0.0, 3))
+"""(seconds of link already encoded, JPEG XL effort): time to spare is spent on fewer bits."""
+_ROUGH_BITS_PER_VOXEL = 4.0
+"""Of an exact layer before one has been encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the session knows of the link at this moment."""
+
+    rate_bps: float
+    """0 before anything has been acknowledged."""
+    unsent_bytes: int
+    """Encoded and offered, not yet on the wire."""
+
+    @property
+    def lead_s(self) -> float:
+        """How long the link is busy with what is encoded already."""
+        return self.unsent_bytes * 8 / self.rate_bps if self.rate_bps else 0.0
+
+
+class Schedule:
+    """The layers that are still to be encoded, most urgent first."""
+
+    def __init__(self, jobs: Iterable[LayerJob]) -> None:
+        self._jobs = {job.key: job for job in jobs}
+        self._heap = [(job.priority, job.key) for job in self._jobs.values()]
+        heapq.heapify(self._heap)
+        self._foci: list[Focus] = []
+
+    def __len__(self) -> int:
+        """How many layers are left."""
+        return len(self._jobs)
+
+    def pending(self) -> list[LayerJob]:
+        """The layers that are left, in no order."""
+        return list(self._jobs.values())
+
+    def next_job(self, link: Link, *, previews: bool = True) -> LayerJob | None:
+        """The layer to encode now; None if there is none, or enough is encoded ahead.
+
+        Args:
+            previews: whether it may be a preview. They take long: while every other core works on
+                one, a core that keeps to exact layers keeps the link busy.
+        """
+        ahead = max(_AHEAD_MIN_BYTES, min(int(link.rate_bps / 8 * _AHEAD_S), _AHEAD_MAX_BYTES))
+        if link.unsent_bytes >= ahead and not self._foci:
+            return None
+        passed = []
+        found = None
+        while self._heap and found is None:
+            priority, key = heapq.heappop(self._heap)
+            job = self._jobs.get(key)
+            if job is None or self.priority(job) != priority:
+                continue  # re-ordered by a focus since it was queued here
+            if link.unsent_bytes >= ahead and priority.focus == UNFOCUSED:
+                passed.append((priority, key))
+                break
+            if key.quality < Quality.EXACT and not previews:
+                passed.append((priority, key))
+                continue
+            del self._jobs[key]
+            if not self._skipped(job, link):
+                found = job
+        for entry in passed:
+            heapq.heappush(self._heap, entry)
+        return found
+
+    def put_back(self, job: LayerJob) -> None:
+        """A layer has to be encoded once more."""
+        self._jobs[job.key] = job
+        heapq.heappush(self._heap, (self.priority(job), job.key))
+
+    def focus(self, focus: Focus) -> None:
+        """The reader looks at a box: what meets it goes first. A rank's newest focus counts."""
+        self._foci = [old for old in self._foci if old.rank != focus.rank] + [focus]
+        self._heap = [(self.priority(job), job.key) for job in self._jobs.values()]
+        heapq.heapify(self._heap)
+
+    def priority(self, job: LayerJob, *, promoted: bool = False) -> Priority:
+        """A layer's place in the order of everything.
+
+        Args:
+            promoted: it is so cheap at the measured rate that it goes before the stage above it.
+        """
+        ranks = [
+            focus.rank
+            for focus in self._foci
+            if focus.series == job.key.series and focus.box.intersection(job.box) is not None
+        ]
+        place = job.priority._replace(focus=min(ranks, default=UNFOCUSED))
+        return place._replace(stage=place.stage - 1, rank=-1) if promoted else place
+
+    def promotes(self, job: LayerJob, size_bytes: int, link: Link) -> bool:
+        """Whether a layer just encoded goes before the stage above it: `Stage.before_s`.
+
+        Its sister blocks are taken to cost as much as it does.
+        """
+        if job.stage.before_s is None or not link.rate_bps:
+            return False
+        sisters = 1 + sum(
+            other.stage is job.stage and other.key.series == job.key.series
+            for other in self._jobs.values()
+        )
+        return sisters * size_bytes * 8 / link.rate_bps < job.stage.before_s
+
+    def effort(self, link: Link) -> int:
+        """How hard to work on the next exact layer."""
+        return next(effort for lead_s, effort in _EFFORTS if link.lead_s >= lead_s)
+
+    def _skipped(self, job: LayerJob, link: Link) -> bool:
+        """`Stage.skip_s`: the same region's exact layers cost so little that a preview is late."""
+        if job.stage.skip_s is None or not link.rate_bps:
+            return False
+        exact_voxels = sum(
+            other.box.voxels
+            for other in self._jobs.values()
+            if other.key.series == job.key.series
+            and other.key.region == job.key.region
+            and other.key.quality > job.key.quality
+        )
+        cost_s = exact_voxels * _ROUGH_BITS_PER_VOXEL / link.rate_bps
+        return 0 < cost_s < job.stage.skip_s

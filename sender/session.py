@@ -1,0 +1,323 @@
+"""One transfer, from the first hello to the receipt: the tasks, and what they tell each other.
+
+prepare ─> manifest, plans ─┐
+schedule ─> encode (workers) ─> offer ─> SendingConnection ─> Pump ─> transport
+    ^                                            │
+    └─────────── focus, want, verdict ───────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from protocol import messages as m
+from protocol.chunks import chunk_digests
+from protocol.parting import error_of, farewell_of
+from protocol.sending import SendingConnection
+from protocol.stages import STAGES, UNFOCUSED, Priority
+from protocol.states import State
+from sender.encode import (
+    PLAIN_CODEC,
+    encode_bytes,
+    encode_exact,
+    encode_lossy,
+    layer_digest,
+)
+from sender.ledger import Ledger
+from sender.preview import FIRST_CRF
+from sender.progress import progress_of
+from sender.schedule import Link, Schedule
+from shared.errors import (
+    IntegrityError,
+    MedroiError,
+    PeerRefused,
+    RemoteProtocolError,
+    TransportClosed,
+)
+from shared.layer import LayerKey, Quality
+from shared.software import SOFTWARE
+from shared.tasks import one_error
+from shared.transports.pump import Pump
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from protocol.events import Event
+    from sender.encode import Encoded
+    from sender.layering import LayerJob
+    from sender.prepare import Series, Study
+    from sender.settings import SendSettings
+    from shared.clock import Clock
+    from shared.display import Progress
+    from shared.timeline import Timeline
+    from shared.transports.base import Transport
+    from shared.workers import Workers
+
+_HEADERS_PIECE_BYTES = 8 << 20
+
+
+class SendingSession:
+    """Sends one study over one transport. `run` it once; ask `progress` and `ledger` meanwhile."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        workers: Workers,
+        clock: Clock,
+        settings: SendSettings,
+        timeline: Timeline,
+        on_mark: Callable[[m.Mark], None] = lambda mark: None,
+    ) -> None:
+        self._transport = transport
+        self._workers = workers
+        self._clock = clock
+        self._settings = settings
+        self._timeline = timeline
+        self._on_mark = on_mark
+        self.connection = SendingConnection(software=SOFTWARE)
+        self._pump = Pump(self.connection, transport, clock, self._on_event, self._wake)
+        self._changed = asyncio.Event()
+        self._study: Study | None = None
+        self._schedule = Schedule(())
+        self.ledger = Ledger(0, 0)
+        self._offered: dict[int, tuple[LayerJob, int]] = {}
+        self._previews = 0
+        """Being encoded now."""
+        self._plain: set[LayerKey] = set()
+        self._held: frozenset[bytes] = frozenset()
+        self._crf: dict[tuple[int, str], int] = {}
+        self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
+        self.exact: bool | None = None
+        """What the receipt said; None until it has come."""
+
+    # -- the way of a transfer ----------------------------------------------------------------
+
+    async def run(self, preparing: Awaitable[Study]) -> None:
+        """Greet, wait for the study to be prepared, send it, and wait for the receipt.
+
+        Raises:
+            MedroiError: whatever ended the session before the receipt; the transport is closed.
+        """
+        try:
+            with one_error():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._run_pump())
+                    group.create_task(self._direct(preparing))
+        except MedroiError as error:
+            await self._part(error)
+            raise
+        except asyncio.CancelledError:
+            await asyncio.shield(self._part(None))
+            raise
+
+    async def _run_pump(self) -> None:
+        await self._pump.run()
+        if self.connection.state is not State.DONE:
+            raise TransportClosed("the receiver closed the connection before the study was done")
+
+    async def _direct(self, preparing: Awaitable[Study]) -> None:
+        self.connection.greet()
+        self._pump.wake()
+        study = await preparing
+        await self._until(lambda: self.connection.state is State.READY)
+        self._begin(study)
+        headers_due = True
+        while headers_due or len(self._schedule) or self.connection.unsettled:
+            await self._encode_pending()
+            if headers_due:
+                headers_due = False
+                await self._offer_headers(study)
+            await self._until(lambda: len(self._schedule) > 0 or not self.connection.unsettled)
+        self.connection.end(study.manifest.study)
+        self._pump.wake()
+        await self._until(lambda: self.exact is not None)
+        self._pump.close_when_idle()
+
+    def _begin(self, study: Study) -> None:
+        self._study = study
+        self.ledger = Ledger(
+            sum(series.kept_voxels for series in study.series),
+            sum(series.roi_voxels for series in study.series),
+        )
+        self._schedule = Schedule(job for series in study.series for job in series.jobs)
+        self.connection.offer(study.manifest)
+        for series in study.series:
+            self.connection.plan(series.plan)
+        self._pump.wake()
+
+    # -- encoding -----------------------------------------------------------------------------
+
+    async def _encode_pending(self) -> None:
+        """Encode until the schedule is empty, as many layers at once as there are cores."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._workers.count):
+                group.create_task(self._encode_loop())
+
+    async def _encode_loop(self) -> None:
+        while len(self._schedule):
+            link = self._link()
+            most = max(1, self._workers.count - 1)
+            job = self._schedule.next_job(link, previews=self._previews < most)
+            if job is None:
+                await self._until_changed()
+                continue
+            effort = self._schedule.effort(link)
+            encoded = await self._encode(self._series(job), job, effort)
+            if encoded is not None:
+                self._offer(job, encoded)
+            self._changed.set()
+
+    async def _encode(self, series: Series, job: LayerJob, effort: int) -> Encoded | None:
+        """One layer, off the loop; None where the receiver holds its voxels already."""
+        voxels, entry, run = series.volume.voxels, series.entry, self._workers.run
+        stage = (job.key.series, job.stage.name)
+        if job.key.quality < Quality.EXACT:
+            target = self._settings.preview_target(job.stage.kind)
+            crf = self._crf.get(stage, FIRST_CRF)
+            self._previews += 1
+            encoded = await run(
+                encode_lossy, voxels, job, entry, self._settings.preview_codec, target, crf
+            )
+            self._previews -= 1
+            self._crf[stage] = dict(encoded.settings).get("crf", crf)
+            return encoded
+        if self._held and await run(layer_digest, voxels, job) in self._held:
+            self.ledger.verified(job, job.box.voxels)
+            return None
+        codec = PLAIN_CODEC if job.key in self._plain else self._settings.exact_codec
+        return await run(encode_exact, voxels, job, entry, codec, effort)
+
+    def _offer(self, job: LayerJob, encoded: Encoded) -> None:
+        promoted = self._schedule.promotes(job, len(encoded.payload), self._link())
+        offer = m.LayerOffer(
+            number=self.connection.next_number(),
+            key=job.key,
+            box=job.box,
+            owned_voxels=encoded.owned_voxels,
+            codec=encoded.codec,
+            settings=encoded.settings,
+            size_bytes=len(encoded.payload),
+            decoded_bytes=0,
+            chunk_digests=chunk_digests(encoded.payload),
+            voxel_digest=encoded.voxel_digest,
+            max_error=encoded.fidelity.max_error,
+        )
+        priority = self._schedule.priority(job, promoted=promoted)
+        self._offered[offer.number] = (job, encoded.owned_voxels)
+        self.ledger.encoded(job, encoded)
+        self.connection.offer_layer(offer, encoded.payload, priority)
+        self._pump.wake()
+
+    async def _offer_headers(self, study: Study) -> None:
+        """What the files held beside the voxels, last of all."""
+        place = len(STAGES) - 1
+        for number, series in enumerate(study.series):
+            content = await self._workers.run(series.volume.attachment)
+            for block, start in enumerate(range(0, len(content), _HEADERS_PIECE_BYTES)):
+                piece = content[start : start + _HEADERS_PIECE_BYTES]
+                encoded = await self._workers.run(encode_bytes, piece)
+                self.ledger.headers_encoded(encoded)
+                offer = m.LayerOffer(
+                    number=self.connection.next_number(),
+                    key=LayerKey(number, m.HEADERS_REGION, Quality.EXACT, block),
+                    box=None,
+                    owned_voxels=0,
+                    codec=encoded.codec,
+                    settings=encoded.settings,
+                    size_bytes=len(encoded.payload),
+                    decoded_bytes=len(piece),
+                    chunk_digests=chunk_digests(encoded.payload),
+                    voxel_digest=encoded.voxel_digest,
+                    max_error=0.0,
+                )
+                priority = Priority(UNFOCUSED, number, place, 0, 0, block)
+                self.connection.offer_layer(offer, encoded.payload, priority)
+                self._pump.wake()
+
+    # -- what the receiver says ---------------------------------------------------------------
+
+    async def _on_event(self, event: Event) -> None:
+        match event:
+            case m.Hello():
+                self._mark(m.Mark.CONNECTED)
+            case m.Accept(held=held):
+                self._held = frozenset(held)
+            case m.Refuse(reason=reason):
+                raise PeerRefused(f"the receiver refuses the study: {reason}")
+            case m.LayerVerdict(number=number, verdict=verdict):
+                job, owned_voxels = self._offered.pop(number, (None, 0))
+                if job is not None and verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
+                    self.ledger.verified(job, owned_voxels)
+            case m.StageReached(series=series, mark=mark):
+                self._on_stage(series, mark)
+            case m.Focus():
+                self._on_focus(event)
+            case m.Want(number=number):
+                self._on_want(number)
+            case m.Done(exact=exact):
+                self.exact = exact
+            case m.Farewell():
+                raise error_of(event, m.Role.RECEIVER)
+            case _:
+                pass
+        self._changed.set()
+
+    def _on_stage(self, series: int, mark: m.Mark) -> None:
+        count = len(self._study.series) if self._study else 0
+        if series >= count:
+            raise RemoteProtocolError(f"series {series} of {count}")
+        self._reached[mark].add(series)
+        of_roi = mark in (m.Mark.ROI_PREVIEW, m.Mark.ROI_EXACT)
+        if series == 0 if of_roi else len(self._reached[mark]) == count:
+            self._mark(mark)
+
+    def _on_focus(self, focus: m.Focus) -> None:
+        self._schedule.focus(focus)
+        for number, (job, _) in self._offered.items():
+            self.connection.reprioritise(number, self._schedule.priority(job))
+
+    def _on_want(self, number: int) -> None:
+        """The receiver got other voxels than we declared: once more, coded as plainly as can be."""
+        job, _ = self._offered.pop(number, (None, 0))
+        if job is None:
+            raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
+        if job.key in self._plain:
+            raise IntegrityError(f"{job.key} does not prove right at the receiver, coded plainly")
+        self._plain.add(job.key)
+        self._schedule.put_back(job)
+
+    def _mark(self, mark: m.Mark) -> None:
+        if self._timeline.mark(mark.value):
+            self._on_mark(mark)
+
+    # -- what others may ask ------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        """Where the transfer stands, for the screen."""
+        return progress_of(self.connection, self.ledger, self._schedule, self._offered)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _series(self, job: LayerJob) -> Series:
+        assert self._study is not None  # jobs are cut from it
+        return self._study.series[job.key.series]
+
+    def _link(self) -> Link:
+        unsent = sum(self.connection.unsettled.values())
+        return Link(self.connection.window.rate_bps, unsent)
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._until_changed()
+
+    async def _until_changed(self) -> None:
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def _part(self, error: BaseException | None) -> None:
+        self.connection.leave(*farewell_of(error, m.Role.SENDER))
+        await self._pump.last_words()

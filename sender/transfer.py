@@ -1,0 +1,193 @@
+"""A whole run of medroi-send: read and dial at once, send, report."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protocol import limits
+from protocol.messages import Mark
+from shared.clock import LoopClock
+from shared.display import open_display
+from shared.errors import ExitCode, MedroiError
+from shared.tasks import one_error
+from shared.timeline import Timeline
+from shared.workers import ThreadWorkers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sender.prepare import Study
+    from sender.session import SendingSession
+    from sender.settings import SendSettings
+    from shared.display import Display
+    from shared.transports.base import Transport
+    from shared.workers import Workers
+
+_SHOW_EVERY_S = 0.2
+_MARK_NAMES = {
+    Mark.CONNECTED: "connected",
+    Mark.ROI_PREVIEW: "ROI preview",
+    Mark.ROI_EXACT: "ROI exact",
+    Mark.WHOLE_PREVIEW: "whole preview",
+    Mark.WHOLE_EXACT: "whole exact",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a user asked for."""
+
+    paths: tuple[Path, ...]
+    url: str
+    settings: SendSettings
+    link: str
+    series: int | None
+    volume: int | None
+    report: Path | None
+    quiet: bool
+
+
+@dataclass(slots=True)
+class _Run:
+    """What there is of a run so far, for the report."""
+
+    timeline: Timeline
+    study: Study | None = None
+    session: SendingSession | None = None
+    transport: Transport | None = None
+
+
+async def send(transfer: Transfer) -> ExitCode:
+    """Send a study and leave the report, however it ends.
+
+    Raises:
+        MedroiError: it was not stored at the clinic; nothing is sent of a study that is refused.
+    """
+    run = _Run(Timeline())
+    outcome, code = "a fault of medroi itself", ExitCode.UNEXPECTED
+    try:
+        with one_error(), ThreadWorkers() as workers, open_display(quiet=transfer.quiet) as display:
+            await _send(transfer, run, workers, display)
+            outcome, code = _success(run), ExitCode.OK
+            display.say(outcome)
+    except MedroiError as error:
+        outcome, code = str(error), error.exit_code
+        raise
+    except asyncio.CancelledError:
+        outcome, code = "stopped; the same command goes on from here", ExitCode.INTERRUPTED
+        raise
+    finally:
+        if transfer.report is not None:
+            _leave_report(transfer, run, transfer.report, outcome, code)
+    return code
+
+
+async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> None:
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        preparing = group.create_task(_prepare(transfer, run, workers, display))
+        dialled = await _dial(transfer, stack)
+        if isinstance(dialled, MedroiError):
+            await preparing  # what is wrong with the study is told before what is with the link
+            raise dialled
+        from sender.session import SendingSession
+
+        run.transport = dialled
+        run.session = SendingSession(
+            dialled,
+            workers,
+            LoopClock(),
+            transfer.settings,
+            run.timeline,
+            on_mark=lambda mark: display.say(_mark_line(run, mark)),
+        )
+        showing = group.create_task(_show(run.session, display))
+        await run.session.run(preparing)
+        showing.cancel()
+
+
+async def _prepare(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> Study:
+    study = await workers.run(_read, transfer)
+    run.study = study
+    for sentence in study.left_out:
+        display.say(f"left out: {sentence}")
+    for series in study.series:
+        z, y, x = series.entry.header.shape
+        display.say(
+            f"{series.entry.header.label}: {x} x {y} x {z}, ROI: {series.segmentation.reason}"
+        )
+        for remark in series.entry.header.remarks:
+            display.say(f"  note: {remark}")
+    return study
+
+
+def _read(transfer: Transfer) -> Study:
+    from sender.prepare import prepare_study
+
+    return prepare_study(
+        transfer.paths, transfer.settings, series=transfer.series, volume=transfer.volume
+    )
+
+
+async def _dial(transfer: Transfer, stack: AsyncExitStack) -> Transport | MedroiError:
+    """The transport, or why there is none: through our own emulated link where one is asked for."""
+    from urllib.parse import urlsplit
+
+    from shared.transports.websocket import dial
+
+    url = transfer.url
+    try:
+        if transfer.link:
+            from shared.link import parse_link
+            from shared.transports.relay import Relay
+
+            profile = parse_link(transfer.link)
+            parts = urlsplit(url)
+            relay = await stack.enter_async_context(
+                Relay(parts.hostname or "", parts.port or 80, profile)
+            )
+            url = f"ws://127.0.0.1:{relay.port}{parts.path}"
+        return await dial(url, max_frame_bytes=limits.MAX_FRAME_BYTES)
+    except MedroiError as error:
+        return error
+
+
+async def _show(session: SendingSession, display: Display) -> None:
+    clock = LoopClock()
+    while True:
+        display.show(session.progress(), clock.now_s())
+        await clock.sleep_s(_SHOW_EVERY_S)
+
+
+def _mark_line(run: _Run, mark: Mark) -> str:
+    line = f"{run.timeline[mark.value] or 0.0:8.2f} s  {_MARK_NAMES[mark]}"
+    if run.session is None or run.study is None:
+        return line
+    fidelity = run.session.ledger.fidelity.get((0, mark.value))
+    if fidelity is None:
+        return line
+    return f"{line} ({fidelity.psnr_db(run.study.series[0].entry.value_range):.1f} dB)"
+
+
+def _success(run: _Run) -> str:
+    if run.session is not None and run.session.exact:
+        return "stored and verified at the clinic: every voxel is exact"
+    return "stored at the clinic: ROI and tissue exact, the background discarded as asked"
+
+
+def _leave_report(transfer: Transfer, run: _Run, path: Path, outcome: str, code: ExitCode) -> None:
+    from sender.report import sender_report
+    from shared.report import write_report
+
+    report = sender_report(
+        run.session,
+        run.study,
+        run.transport,
+        run.timeline,
+        transfer.link,
+        outcome=outcome,
+        exit_code=code,
+    )
+    write_report(report, path)

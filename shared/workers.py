@@ -1,0 +1,69 @@
+"""CPU work off the event loop.
+
+Threads are enough for our own voxels: the codecs' C code frees the GIL. A peer's bytes are decoded
+in child processes instead (`receiver.decode`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Workers(Protocol):
+    """Runs functions somewhere that may block."""
+
+    @property
+    def count(self) -> int:
+        """How many run at once."""
+        ...
+
+    async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """The function's result; its exceptions come through."""
+        ...
+
+
+class ThreadWorkers:
+    """A pool of threads, one per core unless told otherwise. Use as a context manager."""
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = count or usable_cores()
+        self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="medroi")
+
+    def __enter__(self) -> ThreadWorkers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Work that no one waits for any more is dropped; what runs finishes its block.
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """In a thread of the pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+
+class InlineWorkers:
+    """Runs at once, on the loop: for virtual time, where a thread's real seconds must not count."""
+
+    count = 2
+
+    async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Here and now, after one turn of the loop."""
+        await asyncio.sleep(0)
+        return work(*arguments)
+
+
+def usable_cores() -> int:
+    """Cores this process may use, containers' limits on affinity included."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
