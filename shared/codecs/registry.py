@@ -1,0 +1,47 @@
+"""Every codec by name. Importing it loads no C library: codecs do that when they are used."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from shared.codecs.base import Promise
+from shared.codecs.hevc import HEVC
+from shared.codecs.htj2k import HTJ2K
+from shared.codecs.jpeg2000 import JPEG_2000
+from shared.codecs.jpegls import JPEG_LS
+from shared.codecs.jpegxl import JPEG_XL
+from shared.codecs.zstd import ZSTD
+from shared.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.codecs.base import Codec
+
+CODECS: Mapping[str, Codec] = MappingProxyType(
+    {
+        "hevc": HEVC,
+        "htj2k": HTJ2K,
+        "jpeg2000": JPEG_2000,
+        "jpegls": JPEG_LS,
+        "jpegxl": JPEG_XL,
+        "zstd": ZSTD,
+    }
+)
+
+
+def codec_named(name: str) -> Codec:
+    """The codec of this name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if name not in CODECS:
+        raise SettingsError(f"no codec {name!r}; there are {', '.join(CODECS)}")
+    return CODECS[name]
+
+
+def exact_codecs() -> tuple[Codec, ...]:
+    """The codecs that bring every sample back."""
+    return tuple(codec for codec in CODECS.values() if codec.promise is Promise.EXACT)

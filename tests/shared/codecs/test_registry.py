@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.codecs.base import Promise
+from shared.codecs.registry import CODECS, codec_named, exact_codecs
+from shared.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_every_codec_goes_by_its_own_name() -> None:
+    assert list(CODECS) == ["hevc", "htj2k", "jpeg2000", "jpegls", "jpegxl", "zstd"]
+    for name, codec in CODECS.items():
+        assert codec.name == name
+        assert codec_named(name) is codec
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"no codec 'gif'; there are hevc, .*, zstd"):
+        codec_named("gif")
+
+
+def test_all_but_hevc_are_exact() -> None:
+    assert [codec.name for codec in exact_codecs()] == [name for name in CODECS if name != "hevc"]
+    assert codec_named("hevc").promise is Promise.LOSSY
+
+
+def test_only_zstd_takes_raw_samples() -> None:
+    for name in ("int16", "uint32", "float32", "float64"):
+        takers = [codec.name for codec in CODECS.values() if codec.takes(np.dtype(name))]
+        assert takers == ["zstd"]
+
+
+def test_importing_it_loads_no_c_library() -> None:
+    code = (
+        "import sys, shared.codecs.registry\n"
+        "heavy = {'imagecodecs', 'av', 'jpeg_ls', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
