@@ -2,7 +2,7 @@
 
 Five times as fast as JPEG XL at its default effort and 10-30 % larger: for fast links.
 
-OpenJPEG decodes 2-3 times slower than OpenJPH would, still faster than anything else here. But
+OpenJPEG decodes 2-3 times slower than OpenJPH would, about as fast as CharLS. But
 imagecodecs loses OpenJPH's errors in a function that cannot raise: a damaged stream came back as an
 array of zeros, with a traceback on stderr.
 """
