@@ -31,6 +31,8 @@ _US = 1_000_000
 _WRAP_US = 1 << 32
 _ACK_FRAMES = 2
 _ACK_DELAY_S = 0.020
+_SILENT = (State.NEW, State.GREETING, State.CLOSED)
+"""In these nothing is acknowledged."""
 _MAX_BAD_CHUNKS = 16
 """Of one session: a peer whose chunks keep failing their hashes is broken or hostile."""
 
@@ -177,7 +179,7 @@ class ReceivingConnection:
 
     def next_timer_s(self) -> float | None:
         """When an acknowledgement falls due that nothing else will send."""
-        return self._newest_s + _ACK_DELAY_S if self._unacknowledged else None
+        return self._newest_s + _ACK_DELAY_S if self._owes_ack() else None
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -185,13 +187,17 @@ class ReceivingConnection:
         self._control.append(pack_message(message))
 
     def _answer(self, message: m.Message) -> None:
+        if self._state is State.CLOSED:
+            return  # whoever has left need not be told
         self._state = advance(RECEIVER, self._state, Act.ANSWER)
         self._say(message)
 
+    def _owes_ack(self) -> bool:
+        return self._unacknowledged > 0 and self._state not in _SILENT
+
     def _ack_due(self, now_s: float) -> bool:
-        if not self._unacknowledged or self._state in (State.NEW, State.GREETING, State.CLOSED):
-            return False
-        return self._unacknowledged >= _ACK_FRAMES or now_s >= self._newest_s + _ACK_DELAY_S
+        waited = self._unacknowledged >= _ACK_FRAMES or now_s >= self._newest_s + _ACK_DELAY_S
+        return self._owes_ack() and waited
 
     def _series(self, index: int) -> m.SeriesManifest:
         series = self._manifest.series if self._manifest else ()

@@ -58,6 +58,7 @@ async def receive(reception: Reception) -> ExitCode:
         raise SettingsError(f"--out {reception.out}: {error.strerror}") from error
     with ThreadWorkers() as workers, open_display(quiet=reception.quiet) as display:
         async with ChildDecoders() as decoders:
+            await workers.run(_warm_up)
             clinic = Clinic(reception, workers, decoders, display)
             async with listen(
                 reception.host,
@@ -190,6 +191,14 @@ class Clinic:
                 rate_bps = (received - before) * 8 / _SHOW_EVERY_S
                 self._display.show(_progress(session, rate_bps), self._clock.now_s())
             before = received
+
+
+def _warm_up() -> None:
+    """Import now what the first study would otherwise wait for."""
+    import nibabel
+    from PIL import ImageDraw
+
+    _ = nibabel.Nifti1Header, ImageDraw.Draw
 
 
 def _progress(session: ReceivingSession, rate_bps: float) -> Progress:

@@ -50,7 +50,10 @@ if TYPE_CHECKING:
     from shared.workers import Workers
 
 _QUEUE = 8
-"""Encodings that wait for a decoder; more stay unread in the transport, which slows the sender."""
+"""Encodings that wait for a decoder."""
+_HEARD = 64
+"""Events that wait their turn while files are opened or decoders are busy, acknowledged all the
+same. More stay unread in the transport, which slows the sender."""
 _HELLO_S = 10.0
 """A peer that has not said hello by then is dropped."""
 
@@ -78,7 +81,8 @@ class ReceivingSession:
         self._watcher = watcher
         self._claim = claim
         self.connection = ReceivingConnection(software=SOFTWARE)
-        self._pump = Pump(self.connection, transport, clock, self._on_event)
+        self._heard: asyncio.Queue[Event] = asyncio.Queue(_HEARD)
+        self._pump = Pump(self.connection, transport, clock, self._heard.put)
         self._arrived: asyncio.Queue[EncodingArrived] = asyncio.Queue(_QUEUE)
         self._painting = asyncio.Lock()
         self._wanted: set[LayerKey] = set()
@@ -105,8 +109,9 @@ class ReceivingSession:
             with one_error():
                 async with asyncio.TaskGroup() as group:
                     loops = [self._decode_loop() for _ in range(self._decoder.count)]
-                    helpers = [group.create_task(loop) for loop in (*loops, self._expect_hello())]
-                    await self._pump.run()
+                    loops += [self._event_loop(), self._expect_hello()]
+                    helpers = [group.create_task(loop) for loop in loops]
+                    await self._listen()
                     for helper in helpers:
                         helper.cancel()
             if self.exact is None:
@@ -118,6 +123,18 @@ class ReceivingSession:
             await asyncio.shield(self._part(None))
             raise
 
+    async def _listen(self) -> None:
+        """Until the peer has closed; what arrived whole before that is still proven and kept."""
+        broken: TransportClosed | None = None
+        try:
+            await self._pump.run()
+        except TransportClosed as error:
+            broken = error
+        await self._heard.join()
+        await self._arrived.join()
+        if broken is not None:
+            raise broken
+
     @property
     def folder(self) -> Path | None:
         """Where the study is put; None before its manifest."""
@@ -127,6 +144,15 @@ class ReceivingSession:
         await self._clock.sleep_s(_HELLO_S)
         if self.connection.state is State.NEW:
             raise RemoteProtocolError("the peer did not say hello")
+
+    async def _event_loop(self) -> None:
+        while True:
+            event = await self._heard.get()
+            try:
+                await self._on_event(event)
+            finally:
+                self._heard.task_done()
+            self._pump.wake()
 
     async def _on_event(self, event: Event) -> None:
         match event:
@@ -147,10 +173,10 @@ class ReceivingSession:
                 await self._arrived.join()
                 await self._finish()
             case m.Farewell():
+                await self._arrived.join()
                 raise error_of(event, m.Role.SENDER)
             case _:
                 pass
-        self._pump.wake()
 
     async def _on_manifest(self, manifest: m.Manifest) -> None:
         await self._claim(manifest.study)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sender.filling import fill_unowned
+from sender.filling import fill_zero
 from sender.preview import encode_preview
 from shared.codecs.base import Block
 from shared.codecs.registry import codec_named
@@ -70,7 +70,7 @@ def encode_exact(
     """
     block = _block(voxels, job)
     owned = owned_mask(job.box, job.holes)
-    samples = fill_unowned(entry.samples.to_samples(block), owned)
+    samples = fill_zero(entry.samples.to_samples(block), owned)
     codec = codec_named(codec_name)
     if entry.samples.kind is SampleKind.RAW or not codec.takes(samples.dtype):
         codec = codec_named(PLAIN_CODEC)

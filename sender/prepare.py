@@ -105,14 +105,14 @@ def _prepare_series(
 ) -> Series:
     voxels = volume.voxels
     if segmenter is None:
-        segmentation = Segmentation((), "the ROI belongs to another series", "none")
+        segmentation = Segmentation((), "The ROI belongs to another series.", "none")
     else:
         *_, segmentation = segmenter.segment(volume)
     plan = make_plan(
         number,
         volume.header,
         segmentation.rois,
-        tissue_box(volume),
+        segmentation.tissue or tissue_box(volume),
         discard_background=settings.background is Background.DISCARD,
     )
     entry = SeriesManifest(

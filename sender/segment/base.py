@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shared.errors import MedroiError
+    from shared.geometry import Box
     from shared.header import SeriesHeader
     from shared.roi import Roi
     from shared.volume import Volume
@@ -28,6 +29,8 @@ class Segmentation:
     """One sentence for report and screen; it names no file and no patient."""
     source: str
     """The segmenter's name."""
+    tissue: Box | None = None
+    """The box of what is not background, where the segmenter has found it on its way."""
 
     def __post_init__(self) -> None:
         ranks = [roi.rank for roi in self.rois]

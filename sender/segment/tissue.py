@@ -118,7 +118,7 @@ class TissueSegmenter:
             )
         else:
             reason = "No tissue stands out from the background: the ROI is the whole volume."
-        yield Segmentation((Roi(tissue.box, "tissue", 0),), reason, self.name)
+        yield Segmentation((Roi(tissue.box, "tissue", 0),), reason, self.name, tissue.box)
 
 
 def _paper_rule(heights: Heights) -> tuple[Box | None, float]:
