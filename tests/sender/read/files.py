@@ -15,14 +15,14 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 nibabel: Any = import_module("nibabel")
 """Not typed, so as Any."""
-AXIAL = [1, 0, 0, 0, 1, 0]
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def pixels(seed: int, shape: tuple[int, ...] = (6, 5), dtype: str = "<i2") -> NDArray[Any]:
@@ -37,9 +37,14 @@ def pixels(seed: int, shape: tuple[int, ...] = (6, 5), dtype: str = "<i2") -> ND
 
 
 def slice_of(
-    values: NDArray[Any], *, z_mm: float = 0.0, instance: int = 1, **more: object
+    values: NDArray[Any],
+    *,
+    z_mm: float = 0.0,
+    instance: int = 1,
+    elements: Mapping[str, object] | None = None,
+    **more: object,
 ) -> Dataset:
-    """A CT slice; ``more`` sets elements by keyword, None takes one away."""
+    """A CT slice; ``elements`` and ``more`` set elements by keyword, None takes one away."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = CTImageStorage
@@ -52,7 +57,7 @@ def slice_of(
     data_set.SeriesDescription = "Abdomen 5mm"
     data_set.PatientName, data_set.PatientID = "Doe^Jane", "4711"
     data_set.ImagePositionPatient = [-10.0, -20.0, z_mm]
-    data_set.ImageOrientationPatient, data_set.PixelSpacing = AXIAL, [0.5, 0.75]
+    data_set.ImageOrientationPatient, data_set.PixelSpacing = list(AXIAL), [0.5, 0.75]
     data_set.SliceThickness = 5
     data_set.SamplesPerPixel, data_set.PhotometricInterpretation = 1, "MONOCHROME2"
     data_set.Rows, data_set.Columns = values.shape[-2:]
@@ -64,7 +69,7 @@ def slice_of(
         data_set.NumberOfFrames = values.shape[0]
     data_set.PixelData = _even(values.tobytes())
     data_set["PixelData"].VR = "OW" if bits > 8 else "OB"
-    for keyword, value in more.items():
+    for keyword, value in {**(elements or {}), **more}.items():
         if value is None:
             delattr(data_set, keyword)
         else:
@@ -113,7 +118,10 @@ def series(folder: Path, depths_mm: Sequence[float], **more: object) -> dict[flo
     for at, z_mm in enumerate(depths_mm):
         written[z_mm] = pixels(at)
         number = len(depths_mm) - at
-        save(slice_of(written[z_mm], z_mm=z_mm, instance=number, **more), folder / f"{number}.dcm")
+        save(
+            slice_of(written[z_mm], z_mm=z_mm, instance=number, elements=more),
+            folder / f"{number}.dcm",
+        )
     return written
 
 
@@ -159,7 +167,7 @@ def nifti(values: NDArray[Any], *, version: int = 1, **fields: object) -> bytes:
     return bytes(raw) + extension + values.tobytes()
 
 
-def nibabel_header(raw: bytes) -> Any:  # noqa: ANN401 - nibabel is not typed
+def nibabel_header(raw: bytes) -> Any:
     """What nibabel reads from the bytes of a header."""
     kind = nibabel.Nifti1Header if len(raw) == 348 else nibabel.Nifti2Header
     return kind(raw, check=False)

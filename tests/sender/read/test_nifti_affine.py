@@ -115,8 +115,9 @@ def test_a_written_rotation_reads_back_as_sform_and_qform(
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = rotation * sizes, (1, -2, 3)
     other = nibabel.Nifti1Header(of_series(matrix))
-    for form in (other.get_sform(), other.get_qform()):
-        assert form == pytest.approx(matrix, abs=2e-4 * max(sizes))
+    assert other.get_sform() == pytest.approx(matrix, abs=1e-5)
+    # near a half turn the quaternion's first part is the root of a float32's last digit
+    assert other.get_qform() == pytest.approx(matrix, abs=1e-3 * max(sizes))
     assert other["pixdim"][0] == (-1 if mirrored else 1)
 
 
