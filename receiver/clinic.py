@@ -11,7 +11,7 @@ from receiver.decode import ChildDecoders
 from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
-from shared.clock import LoopClock
+from shared.clock import SystemClock
 from shared.display import Display, Progress, open_display
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.layer import Quality
@@ -96,7 +96,7 @@ class Clinic:
         self._workers = workers
         self._decoder = decoder
         self._display = display
-        self._clock = LoopClock()
+        self._clock = SystemClock()
         self._current: dict[bytes, _Visit] = {}
         self._done: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
 

@@ -96,10 +96,10 @@ class GrowingVolume:
                 continue
             if roi_only and region.kind is not RegionKind.ROI:
                 continue
-            for part, owned in self._planes(region):
+            count.total += owned_count(region.box, holes(region, region.box, self.regions))
+            for part, owned in self._planes(region) if self.held else ():
                 quality = self.files.quality[part.slices]
                 chosen = quality if owned is None else quality[owned]
-                count.total += chosen.size
                 for level in count.at:
                     count.at[level] += int(np.count_nonzero(chosen >= level))
         return count

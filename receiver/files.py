@@ -70,7 +70,9 @@ class SeriesFiles:
             np.memmap(quality_path, np.uint8, "r+", _QUALITY_OFFSET, header.shape),
         )
         if not resumed:
-            files.clear()
+            fill = fill_value(np.dtype(header.dtype))
+            for plane in files.voxels:
+                plane[...] = fill
         return files, resumed
 
     @property

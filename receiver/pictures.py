@@ -35,6 +35,7 @@ _TINTS: dict[Quality, tuple[tuple[int, int, int], float, bool, str]] = {
 """Colour, how strong, whether hatched, and the word for it."""
 _ROI_COLOUR = (70, 230, 90)
 _HATCH = 8
+_WHITE_QUANTILE = 0.997
 
 
 def draw_picture(
@@ -48,7 +49,8 @@ def draw_picture(
     """
     from PIL import Image, ImageDraw
 
-    panels = [_panel(plane, window) for plane in planes]
+    white = _white(planes, window)
+    panels = [_panel(plane, window.low, white) for plane in planes]
     width = sum(panel.shape[1] for panel in panels) + _MARGIN * (len(panels) + 1)
     height = max(panel.shape[0] for panel in panels) + _TITLE + 2 * _MARGIN + _LEGEND
     sheet = Image.new("RGB", (max(width, 640), height), (18, 18, 22))
@@ -66,7 +68,16 @@ def draw_picture(
     part.replace(path)
 
 
-def _panel(plane: Plane, window: PreviewWindow) -> NDArray[np.uint8]:
+def _white(planes: tuple[Plane, ...], window: PreviewWindow) -> float:
+    """The value shown white: what nearly all known voxels of these planes stay under."""
+    known = [plane.values[plane.quality >= Quality.PREVIEW] for plane in planes]
+    values = np.concatenate(known).astype(np.float64)
+    values = values[np.isfinite(values)]
+    white = float(np.quantile(values, _WHITE_QUANTILE)) if values.size else window.high
+    return white if white > window.low else window.high
+
+
+def _panel(plane: Plane, black: float, white: float) -> NDArray[np.uint8]:
     """(rows, columns, 3) uint8: a plane at screen size, tinted, ROI boxes drawn."""
     rows, columns = plane.values.shape
     tall = rows * plane.aspect
@@ -76,7 +87,7 @@ def _panel(plane: Plane, window: PreviewWindow) -> NDArray[np.uint8]:
         *(np.arange(new) * old // new for new, old in zip(shape, (rows, columns), strict=False))
     )
     real = np.nan_to_num(plane.values[pick].astype(np.float64))
-    gray = np.clip((real - window.low) / (window.high - window.low), 0, 1) * 255
+    gray = np.clip((real - black) / (white - black), 0, 1) * 255
     quality = plane.quality[pick]
     panel = np.repeat(gray[:, :, None], 3, axis=2)
     down, across = np.indices(shape)

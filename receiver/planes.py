@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _LETTERS = (("L", "R"), ("P", "A"), ("F", "H"))
 """Where each RAS axis comes from and where it goes: x from left to right, and so on."""
+_UPPER, _LEFTMOST = ("A", "H"), ("R", "A")
+"""What is shown at the top and at the left, by convention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,46 @@ def take_planes(volume: GrowingVolume) -> tuple[Plane, ...]:
             for box in rois
             if box.start[axis] <= centre[axis] < box.stop[axis]
         ]
-        planes.append(
-            Plane(
-                f"{name} = {centre[axis]}",
-                np.array(volume.files.voxels[where]),
-                np.array(volume.files.quality[where]),
-                float(spacing[rows] / spacing[columns]) if spacing[columns] else 1.0,
-                tuple(flat),
-                _sides(affine[:, rows], affine[:, columns]) if header.affine_known else ("",) * 4,
-            )
+        plane = Plane(
+            f"{name} = {centre[axis]}",
+            np.array(volume.files.voxels[where]),
+            np.array(volume.files.quality[where]),
+            float(spacing[rows] / spacing[columns]) if spacing[columns] else 1.0,
+            tuple(flat),
+            _sides(affine[:, rows], affine[:, columns]) if header.affine_known else ("",) * 4,
         )
+        planes.append(_as_read(plane))
     return tuple(planes)
+
+
+def _as_read(plane: Plane) -> Plane:
+    """The plane as it is hung for reading: front or head up, patient's right or front on the left.
+
+    Only the picture is turned, by mirroring; voxels never are. An unknown orientation stays as it
+    is stored.
+    """
+    top, bottom, left, right = plane.sides
+    if bottom in _UPPER:
+        plane = replace(
+            plane,
+            values=plane.values[::-1],
+            quality=plane.quality[::-1],
+            rois=tuple(
+                (len(plane.values) - r1, c0, len(plane.values) - r0, c1)
+                for r0, c0, r1, c1 in plane.rois
+            ),
+            sides=(bottom, top, left, right),
+        )
+    if right in _LEFTMOST:
+        width = plane.values.shape[1]
+        plane = replace(
+            plane,
+            values=plane.values[:, ::-1],
+            quality=plane.quality[:, ::-1],
+            rois=tuple((r0, width - c1, r1, width - c0) for r0, c0, r1, c1 in plane.rois),
+            sides=(*plane.sides[:2], right, left),
+        )
+    return plane
 
 
 def _sides(down: NDArray[np.float64], across: NDArray[np.float64]) -> tuple[str, str, str, str]:

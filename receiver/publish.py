@@ -81,7 +81,8 @@ class Publisher:
         if self._pictures:
             planes = await self._workers.run(take_planes, volume)
             name = f"{volume.files.stem}-{_ORDER.index(mark)}-{mark.value}.png"
-            title = f"{MARK_NAMES[mark]}{which}, {now_s:.2f} s"
+            since_s = now_s - (self._timeline[Mark.CONNECTED.value] or 0.0)
+            title = f"{MARK_NAMES[mark]}{which}, {since_s:.2f} s after connecting"
             path = volume.files.folder / name
             draw = partial(draw_picture, planes, volume.entry.window, title, badge(volume), path)
             self._due.put_nowait(draw)

@@ -24,6 +24,9 @@ _AHEAD_MIN_BYTES, _AHEAD_MAX_BYTES = 256 << 10, 16 << 20
 still finds work undone and memory stays small."""
 _EFFORTS = ((1.0, 7), (0.25, 5), (0.0, 3))
 """(seconds of link already encoded, JPEG XL effort): time to spare is spent on fewer bits."""
+_CORE_BPS = 30e6
+"""What one core makes of exact layers at the lowest effort, in bits a second. A faster link cannot
+be kept busy anyway, so then every core works on what the plan wants first."""
 _ROUGH_BITS_PER_VOXEL = 4.0
 """Of an exact layer before one has been encoded."""
 
@@ -60,13 +63,14 @@ class Schedule:
         """The layers that are left, in no order."""
         return list(self._jobs.values())
 
-    def next_job(self, link: Link, *, previews: bool = True) -> LayerJob | None:
+    def next_job(self, link: Link, *, spare_core: bool = True) -> LayerJob | None:
         """The layer to encode now; None if there is none, or enough is encoded ahead.
 
         Args:
-            previews: whether it may be a preview. They take long: while every other core works on
-                one, a core that keeps to exact layers keeps the link busy.
+            spare_core: another core is not at work on a preview. Previews take long: while all
+                other cores work on them, one that keeps to exact layers keeps the link busy.
         """
+        previews = spare_core or link.rate_bps > _CORE_BPS
         ahead = max(_AHEAD_MIN_BYTES, min(int(link.rate_bps / 8 * _AHEAD_S), _AHEAD_MAX_BYTES))
         if link.unsent_bytes >= ahead and not self._foci:
             return None

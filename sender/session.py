@@ -158,7 +158,7 @@ class SendingSession:
         while len(self._schedule):
             link = self._link()
             most = max(1, self._workers.count - 1)
-            job = self._schedule.next_job(link, previews=self._previews < most)
+            job = self._schedule.next_job(link, spare_core=self._previews < most)
             if job is None:
                 await self._until_changed()
                 continue

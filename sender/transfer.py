@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from protocol import limits
 from protocol.messages import Mark
-from shared.clock import LoopClock
+from shared.clock import SystemClock
 from shared.display import open_display
 from shared.errors import ExitCode, MedroiError
 from shared.tasks import one_error
@@ -98,7 +98,7 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
         run.session = SendingSession(
             dialled,
             workers,
-            LoopClock(),
+            SystemClock(),
             transfer.settings,
             run.timeline,
             on_mark=lambda mark: display.say(_mark_line(run, mark)),
@@ -155,7 +155,7 @@ async def _dial(transfer: Transfer, stack: AsyncExitStack) -> Transport | Medroi
 
 
 async def _show(session: SendingSession, display: Display) -> None:
-    clock = LoopClock()
+    clock = SystemClock()
     while True:
         display.show(session.progress(), clock.now_s())
         await clock.sleep_s(_SHOW_EVERY_S)

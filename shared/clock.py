@@ -1,8 +1,8 @@
-"""The only place that tells time: the event loop's clock, and how old this process is.
+"""The only place that tells time: the clocks of a transfer, and how old this process is.
 
-Everything that waits or stamps inside a transfer uses `LoopClock`, so that a whole transfer also
-runs on a loop whose time is virtual. Reports count from the start of the process, imports included,
-because that is how long a user has waited.
+What waits or stamps inside a transfer is given a `Clock`, so that a whole transfer also runs on a
+loop whose time is virtual. Reports count from the start of the process, imports included, because
+that is how long a user has waited.
 """
 
 from __future__ import annotations
@@ -28,15 +28,27 @@ class Clock(Protocol):
         ...
 
 
-class LoopClock:
-    """The running event loop's own clock: real under uvloop, virtual in a simulation."""
+class SystemClock:
+    """The machine's monotonic clock, to the microsecond; uvloop's own counts whole milliseconds."""
 
     def now_s(self) -> float:
-        """The loop's time."""
+        """See `Clock`."""
+        return time.monotonic()
+
+    async def sleep_s(self, seconds: float) -> None:
+        """See `Clock`."""
+        await asyncio.sleep(seconds)
+
+
+class LoopClock:
+    """The running event loop's clock: transports schedule by it, and simulations make it virtual."""
+
+    def now_s(self) -> float:
+        """See `Clock`."""
         return asyncio.get_running_loop().time()
 
     async def sleep_s(self, seconds: float) -> None:
-        """Wait on the loop."""
+        """See `Clock`."""
         await asyncio.sleep(seconds)
 
 

@@ -27,7 +27,7 @@ from pydicom.uid import (
 )
 
 from sender.read.dicom_fragments import Fragment, walk_fragments
-from sender.read.dicom_values import refusing_damage, text, very_longs
+from sender.read.dicom_values import code, refusing_damage, text, very_longs
 from sender.read.magic import START_BYTES, has_preamble, may_be_bare
 from sender.read.streams import inflate_data_set, open_file
 from shared.errors import InputError
@@ -120,11 +120,12 @@ def open_dicom(path: Path) -> tuple[DicomFile, Dataset] | None:
         try:
             with refusing_damage(path):
                 found, data_set = _read(file, path)
-                code, sop_class = text(data_set, "RecognitionCode"), text(data_set, "SOPClassUID")
+                recognition = code(data_set, "RecognitionCode")
+                sop_class = text(data_set, "SOPClassUID")
         except InputError:  # not even a preamble: it may be anything
             return None
-    if code.startswith("ACR-NEMA"):
-        raise InputError(path, f"{code}, a format older than DICOM, is not read")
+    if recognition.startswith("ACR-NEMA"):
+        raise InputError(path, f"{recognition}, a format older than DICOM, is not read")
     return (found, data_set) if sop_class else None
 
 

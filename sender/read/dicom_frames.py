@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sender.read.dicom_values import (
+    FARTHEST_MM,
     first_item,
     items,
     longs,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _ONE_PLACE = "all frames lie at one position: slices are points in time, or the like, not in space"
+_NEAREST_MM = 1e-6
+_MOST_RESCALE = 1e30
+"""Below the largest float32, in which a NIfTI header holds slope and intercept."""
 _SLACK = 0.01
 """How far lengths and the right angle of two directions may be off."""
 
@@ -178,14 +182,17 @@ def _along(
 
 
 def _step(data_set: Dataset) -> float | None:
-    step = number(data_set, "SpacingBetweenSlices") or number(data_set, "SliceThickness")
-    return abs(step) if step else None
+    """A distance that is none, or beyond all measure, says nothing."""
+    step = abs(number(data_set, "SpacingBetweenSlices") or number(data_set, "SliceThickness") or 0)
+    return step if _NEAREST_MM <= step <= FARTHEST_MM else None
 
 
 def _rescale(data_set: Dataset) -> tuple[float, float] | None:
     slope, intercept = number(data_set, "RescaleSlope"), number(data_set, "RescaleIntercept")
     if slope is None and intercept is None:
         return None
+    if max(abs(slope or 0), abs(intercept or 0)) > _MOST_RESCALE:
+        raise ValueError(f"no scaling by {slope} and {intercept} can be meant")
     return 1.0 if slope is None else slope, intercept or 0.0
 
 
@@ -200,6 +207,6 @@ def _triple(values: tuple[float, ...] | None) -> Vector | None:
 
 def _pair(spacing: tuple[float, ...] | None) -> tuple[float, float] | None:
     """A pixel spacing; one that is not positive says nothing."""
-    if spacing is None or min(spacing) <= 0:
+    if spacing is None or min(spacing) < _NEAREST_MM:
         return None
     return spacing[0], spacing[1]

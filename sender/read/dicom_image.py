@@ -13,6 +13,7 @@ import numpy as np
 
 from protocol import limits
 from sender.read.dicom_values import (
+    code,
     integer,
     number,
     ordinal,
@@ -95,7 +96,7 @@ def why_not_sent(file: DicomFile, data_set: Dataset) -> str | None:
     """Why a file is none of ours; None where it is an image that is sent."""
     with refusing_damage(file.path):
         if file.pixels is None or not short(data_set, "Rows") or not short(data_set, "Columns"):
-            modality = text(data_set, "Modality")
+            modality = code(data_set, "Modality")
             return f"holds no image ({modality})" if modality else "holds no image"
         if (
             text(data_set, "SOPClassUID") == _SEGMENTATION_CLASS
@@ -129,7 +130,7 @@ def image_of(file: DicomFile, data_set: Dataset) -> DicomImage:
             instance_number=ordinal(data_set, "InstanceNumber"),
             sop_class=text(data_set, "SOPClassUID"),
             sop_uid=text(data_set, "SOPInstanceUID"),
-            modality=text(data_set, "Modality"),
+            modality=code(data_set, "Modality"),
             localizer="LOCALIZER" in texts(data_set, "ImageType")[2:3],
             padding=_padding(data_set, pixel_format),
             tilt_degrees=number(data_set, "GantryDetectorTilt") or 0.0,

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from pydicom.config import IGNORE
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from protocol import limits
@@ -27,7 +28,7 @@ from sender.read.dicom_codestreams import (
 )
 from sender.read.dicom_file import reopen
 from sender.read.dicom_fragments import frame_fragments, read_exactly
-from sender.read.dicom_values import refusing_damage
+from sender.read.dicom_values import printable, refusing_damage
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def refuse_undecodable(frames: Sequence[Frame]) -> None:
         if (file.syntax in NATIVE_SYNTAXES) == packed:
             raise InputError(file.path, "damaged: its pixels are not as its transfer syntax says")
         if packed and decoder_for(file.syntax) is None:
-            name = UID(file.syntax).name
+            name = printable(UID(file.syntax, validation_mode=IGNORE).name)
             raise InputError(file.path, f"its transfer syntax is not decoded: {name}")
     form, path = frames[0].image.format, frames[0].image.file.path
     if len(frames) > limits.MAX_FRAMES:

@@ -32,6 +32,9 @@ DAMAGE = (
 )  # fmt: skip
 """What pydicom and the image codecs raise for files that are not as the standard says. RuntimeError
 covers RecursionError (nested sequences), NotImplementedError and every imagecodecs error."""
+FARTHEST_MM = 1e6
+"""No scanner is a kilometre long; a number beyond this is damage."""
+_CODE_CHARACTERS = 16
 _REASON_CHARACTERS = 120
 
 
@@ -51,7 +54,7 @@ def refusing_damage(path: Path) -> Iterator[None]:
     except struct.error:
         raise InputError(path, "damaged: it ends in the middle of a value") from None
     except DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = printable(str(error)) or type(error).__name__
         raise InputError(path, f"damaged: {reason[:_REASON_CHARACTERS]}") from None
 
 
@@ -68,6 +71,11 @@ def stored(data_set: Dataset, keyword: str) -> bytes:
 def text(data_set: Dataset, keyword: str) -> str:
     """A code string or UID."""
     return stored(data_set, keyword).decode("ascii", "replace").strip(" \0")
+
+
+def code(data_set: Dataset, keyword: str) -> str:
+    """A code string (CS) fit to be shown: 16 characters at most (PS3.5 6.2)."""
+    return printable(text(data_set, keyword))[:_CODE_CHARACTERS]
 
 
 def texts(data_set: Dataset, keyword: str) -> tuple[str, ...]:
@@ -92,10 +100,12 @@ def number(data_set: Dataset, keyword: str) -> float | None:
 
 
 def vector(data_set: Dataset, keyword: str, *, length: int) -> tuple[float, ...] | None:
-    """Decimal strings of a fixed number."""
+    """Decimal strings of a fixed number, such as a place in millimetres."""
     values = numbers(data_set, keyword)
     if values and len(values) != length:
         raise ValueError(f"{keyword} has {len(values)} values, {length} belong there")
+    if values and max(map(abs, values)) > FARTHEST_MM:
+        raise ValueError(f"{keyword} holds {text(data_set, keyword)!r}")
     return values or None
 
 

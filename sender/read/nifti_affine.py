@@ -23,6 +23,8 @@ _MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 """xyzt_units, lowest three bits: metres and micrometres; everything else counts as millimetres."""
 _KNOWN_FORMS = range(1, 6)
 """qform_code and sform_code that say where voxels lie (nifti1.h: scanner .. template)."""
+_FARTHEST = 1e30
+"""No affine that means anything holds a larger value; NaN and infinity do not pass either."""
 _QUATERNION_SLACK = 1e-3
 _SHEAR_SLACK = 1e-4
 """Cosine between two axes from which a qform, which has no shear, would be wrong."""
@@ -38,7 +40,7 @@ def read_affine(fields: NDArray[np.void], path: Path) -> tuple[Affine, bool, tup
         matrix = _qform(fields, path)
     else:
         return _sizes_only(fields), False, ("orientation unknown",)
-    if not np.isfinite(matrix).all():
+    if not np.abs(matrix).max() < _FARTHEST:
         raise InputError(path, "damaged: its affine holds values that are no numbers")
     if abs(np.linalg.det(matrix)) < np.finfo(np.float64).tiny:
         return _sizes_only(fields), False, ("orientation unknown: the affine is singular",)

@@ -12,6 +12,7 @@ from pydicom.tag import BaseTag, Tag
 
 from protocol import limits
 from sender.read.dicom_values import (
+    code,
     first_item,
     integer,
     longs,
@@ -140,6 +141,10 @@ def test_what_damage_raises_becomes_one_sentence(error: Exception, why: str) -> 
     with pytest.raises(InputError) as caught, refusing_damage(Path("a.dcm")):
         raise error
     assert (caught.value.where, caught.value.why) == ("a.dcm", why)
+
+
+def test_a_code_is_short_and_clean() -> None:
+    assert code(holding("Modality", b"MR\nGHTWEIGHT\0CHAMPION"), "Modality") == "MR GHTWEIGHT CHA"
 
 
 def test_our_own_errors_pass() -> None:
