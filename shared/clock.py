@@ -41,7 +41,7 @@ class SystemClock:
 
 
 class LoopClock:
-    """The running event loop's clock: transports schedule by it, and simulations make it virtual."""
+    """The running loop's clock: transports schedule by it, and simulations make it virtual."""
 
     def now_s(self) -> float:
         """See `Clock`."""
