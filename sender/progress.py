@@ -15,36 +15,49 @@ if TYPE_CHECKING:
     from sender.ledger import Ledger
     from sender.schedule import Schedule
 
+_TELLING_SHARE = 0.05
+"""A smaller share says nothing of the pace."""
+
 
 def progress_of(
     connection: SendingConnection,
     ledger: Ledger,
     schedule: Schedule,
     offered: Mapping[int, tuple[LayerJob, int]],
+    elapsed_s: float,
 ) -> Progress:
-    """What the session's parts say together."""
+    """What the session's parts say together, so long after the first message of the study."""
     unsettled = connection.unsettled
     rate = connection.window.rate_bps
     waiting = [(job, unsettled.get(number, 0)) for number, (job, _) in offered.items()]
     pending = schedule.pending()
     under_way = connection.window.in_flight_bytes
 
-    def eta_s(*, roi_only: bool) -> float | None:
+    unsent = [job for job, left in waiting if left]
+    roi_share = _share(ledger.verified_roi_voxels, ledger.roi_voxels)
+    whole_share = _share(ledger.verified_voxels, ledger.kept_voxels)
+
+    def eta_s(share: float, *, roi_only: bool) -> float | None:
+        """The link's time for what is left; where the link waits for the encoders, theirs."""
+        if share == 1:
+            return 0.0
         if not rate:
             return None
         size = sum(left for job, left in waiting if _counts(job, roi_only=roi_only))
         rest = ledger.estimate_bytes(job for job in pending if _counts(job, roi_only=roi_only))
-        return (size + rest + under_way) * 8 / rate if size + rest else 0.0
+        link_s = (size + rest + under_way) * 8 / rate
+        if unsent or share < _TELLING_SHARE:
+            return link_s
+        return max(link_s, elapsed_s * (1 - share) / share)
 
-    unsent = [job for job, left in waiting if left]
     foremost = min(unsent or pending, key=lambda job: schedule.priority(job), default=None)
     return Progress(
         stage=foremost.stage.name if foremost else "headers",
-        roi_fraction=_share(ledger.verified_roi_voxels, ledger.roi_voxels),
-        whole_fraction=_share(ledger.verified_voxels, ledger.kept_voxels),
+        roi_fraction=roi_share,
+        whole_fraction=whole_share,
         rate_bps=rate,
-        roi_eta_s=eta_s(roi_only=True),
-        whole_eta_s=eta_s(roi_only=False),
+        roi_eta_s=eta_s(roi_share, roi_only=True),
+        whole_eta_s=eta_s(whole_share, roi_only=False),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from protocol.messages import Mark
 from shared.layer import RegionKind
 from shared.report import (
     Report,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sender.prepare import Series, Study
     from sender.session import SendingSession
     from shared.errors import ExitCode
-    from shared.timeline import Timeline
+    from shared.timeline import Course, Timeline
     from shared.transports.base import Transport
 
 
@@ -31,6 +32,7 @@ def sender_report(
     study: Study | None,
     transport: Transport | None,
     timeline: Timeline,
+    course: Course,
     link: str,
     *,
     outcome: str,
@@ -52,24 +54,27 @@ def sender_report(
             ledger.bytes if ledger else {}, session.connection.sent_bytes if session else 0
         ),
         times_s=times_of(timeline.marks()),
-        link=_link(session, transport, link),
+        link=_link(session, transport, timeline, link),
         codecs=dict(ledger.codecs) if ledger else {},
         series=[_series(number, each, ledger, exact) for number, each in enumerate(entries)],
         left_out=list(study.left_out) if study else [],
+        course=course.points,
     )
 
 
 def _link(
-    session: SendingSession | None, transport: Transport | None, link: str
+    session: SendingSession | None, transport: Transport | None, timeline: Timeline, link: str
 ) -> dict[str, float | str | None]:
-    window = session.connection.window if session else None
     stats = transport.stats() if transport else None
+    marks = timeline.marks()
+    seconds = max(marks.values(), default=0.0) - marks.get(Mark.CONNECTED.value, 0.0)
+    sent_bytes = session.connection.sent_bytes if session else 0
     return {
         "emulated": link or None,
         "transport": stats.name if stats else None,
         "congestion": stats.congestion if stats else None,
-        "rate_bps": round(window.rate_bps) if window else None,
-        "rtt_s": round(window.rtt_s, 4) if window else None,
+        "mean_rate_bps": round(sent_bytes * 8 / seconds) if seconds > 0 else None,
+        "rtt_s": round(session.connection.window.rtt_s, 4) if session else None,
     }
 
 

@@ -28,6 +28,7 @@ from sender.ledger import Ledger
 from sender.preview import FIRST_CRF
 from sender.progress import progress_of
 from sender.schedule import Link, Schedule
+from shared.display import Progress
 from shared.errors import (
     IntegrityError,
     MedroiError,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from sender.prepare import Series, Study
     from sender.settings import SendSettings
     from shared.clock import Clock
-    from shared.display import Progress
     from shared.timeline import Timeline
     from shared.transports.base import Transport
     from shared.workers import Workers
@@ -79,6 +79,7 @@ class SendingSession:
         self._pump = Pump(self.connection, transport, clock, self._on_event, self._wake)
         self._changed = asyncio.Event()
         self._study: Study | None = None
+        self._began_s = 0.0
         self._schedule = Schedule(())
         self.ledger = Ledger(0, 0)
         self._offered: dict[int, tuple[LayerJob, int]] = {}
@@ -136,6 +137,7 @@ class SendingSession:
 
     def _begin(self, study: Study) -> None:
         self._study = study
+        self._began_s = self._clock.now_s()
         self.ledger = Ledger(
             sum(series.kept_voxels for series in study.series),
             sum(series.roi_voxels for series in study.series),
@@ -295,7 +297,10 @@ class SendingSession:
 
     def progress(self) -> Progress:
         """Where the transfer stands, for the screen."""
-        return progress_of(self.connection, self.ledger, self._schedule, self._offered)
+        if self._study is None:
+            return Progress("reading", 0.0, 0.0, 0.0, None, None)
+        elapsed_s = self._clock.now_s() - self._began_s
+        return progress_of(self.connection, self.ledger, self._schedule, self._offered, elapsed_s)
 
     # -- inside -------------------------------------------------------------------------------
 

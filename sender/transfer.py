@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from protocol import limits
@@ -13,7 +13,7 @@ from shared.clock import SystemClock
 from shared.display import open_display
 from shared.errors import ExitCode, MedroiError
 from shared.tasks import one_error
-from shared.timeline import Timeline
+from shared.timeline import Course, Timeline
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class _Run:
     study: Study | None = None
     session: SendingSession | None = None
     transport: Transport | None = None
+    course: Course = field(default_factory=Course)
 
 
 async def send(transfer: Transfer) -> ExitCode:
@@ -103,7 +104,7 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             run.timeline,
             on_mark=lambda mark: display.say(_mark_line(run, mark)),
         )
-        showing = group.create_task(_show(run.session, display))
+        showing = group.create_task(_show(run, run.session, display))
         await run.session.run(preparing)
         showing.cancel()
 
@@ -154,10 +155,12 @@ async def _dial(transfer: Transfer, stack: AsyncExitStack) -> Transport | Medroi
         return error
 
 
-async def _show(session: SendingSession, display: Display) -> None:
+async def _show(run: _Run, session: SendingSession, display: Display) -> None:
     clock = SystemClock()
     while True:
-        display.show(session.progress(), clock.now_s())
+        progress = session.progress()
+        display.show(progress, clock.now_s())
+        run.course.note(run.timeline.now_s(), progress, session.connection.sent_bytes)
         await clock.sleep_s(_SHOW_EVERY_S)
 
 
@@ -186,6 +189,7 @@ def _leave_report(transfer: Transfer, run: _Run, path: Path, outcome: str, code:
         run.study,
         run.transport,
         run.timeline,
+        run.course,
         transfer.link,
         outcome=outcome,
         exit_code=code,

@@ -80,6 +80,8 @@ class Report:
     codecs: dict[str, str]
     series: list[SeriesReport]
     left_out: list[str] = field(default_factory=list)
+    course: list[tuple[float, float, float, int]] = field(default_factory=list)
+    """`shared.timeline.Course.points`; the sender knows."""
 
     def as_json(self) -> str:
         """The report's text."""

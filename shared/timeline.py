@@ -1,4 +1,4 @@
-"""Timed marks of one transfer, in seconds from the start of this process."""
+"""Timed marks and the course of one transfer, in seconds from the start of this process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from shared.clock import process_age_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shared.display import Progress
+
+_MAX_POINTS = 512
 
 
 class Timeline:
@@ -34,3 +38,25 @@ class Timeline:
     def marks(self) -> dict[str, float]:
         """All marks, in the order in which they came."""
         return dict(self._marks)
+
+
+class Course:
+    """How a transfer went on between its marks: a few hundred points, however long it takes."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, float, float, int]] = []
+        """(seconds since the process was started, ROI share, whole share, bytes sent)."""
+        self._every = 1
+        self._skipped = 0
+
+    def note(self, now_s: float, progress: Progress, sent_bytes: int) -> None:
+        """Take a point; once there are too many, keep every second and take half as many."""
+        self._skipped += 1
+        if self._skipped < self._every:
+            return
+        self._skipped = 0
+        shares = round(progress.roi_fraction, 4), round(progress.whole_fraction, 4)
+        self.points.append((round(now_s, 3), *shares, sent_bytes))
+        if len(self.points) > _MAX_POINTS:
+            self.points = self.points[::2]
+            self._every *= 2

@@ -41,8 +41,9 @@ _TYPES: Mapping[tuple[str, int, int], str] = {
 }  # fmt: skip
 """(element, Bits Allocated, Pixel Representation) that are sent, as numpy names them."""
 _SEGMENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
-_LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91))
-"""JPEG baseline and extended, JPEG-LS near-lossless, JPEG 2000 (PS3.6 table A-1)."""
+_LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91, 203))
+"""JPEG baseline and extended, JPEG-LS near-lossless, JPEG 2000, HTJ2K (PS3.6 table A-1). The
+last two may be exact all the same; a reader had better be told too often."""
 _IDENTITY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyDescription",
     "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID",

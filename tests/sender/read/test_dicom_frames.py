@@ -148,7 +148,7 @@ def test_an_orientation_that_is_none_is_unknown(tmp_path: Path, cosines: list[fl
     assert frame.cosines is None
 
 
-@pytest.mark.parametrize("spacing", [[0, 0.5], [-1, 0.5]])
+@pytest.mark.parametrize("spacing", [[0, 0.5], [-1, 0.5], [1e-9, 0.5]])
 def test_a_spacing_that_is_none_is_unknown(tmp_path: Path, spacing: list[float]) -> None:
     (frame,) = frames(slice_of(pixels(1), PixelSpacing=spacing), tmp_path / "a.dcm")
     assert frame.spacing_mm is None
@@ -172,4 +172,24 @@ def test_vectors_of_the_wrong_length_are_damage(
     tmp_path: Path, elements: dict[str, object]
 ) -> None:
     with pytest.raises(InputError, match="belong there"):
+        frames(slice_of(pixels(1), elements=elements), tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("elements", [{"SliceThickness": 0}, {"SliceThickness": "1e9"}])
+def test_a_step_that_is_none_is_unknown(tmp_path: Path, elements: dict[str, object]) -> None:
+    (frame,) = frames(slice_of(pixels(1), elements=elements), tmp_path / "a.dcm")
+    assert frame.step_mm is None
+
+
+@pytest.mark.parametrize(
+    ("elements", "sentence"),
+    [
+        ({"ImagePositionPatient": [0, 0, "1e7"]}, "ImagePositionPatient holds"),
+        ({"RescaleSlope": "1e31"}, r"no scaling by 1e\+31 and -1024.0 can be meant"),
+    ],
+)
+def test_numbers_beyond_all_measure_are_damage(
+    tmp_path: Path, elements: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
         frames(slice_of(pixels(1), elements=elements), tmp_path / "a.dcm")

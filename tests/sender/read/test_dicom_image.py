@@ -163,7 +163,16 @@ def test_what_a_reader_must_know_becomes_remarks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "lossy"),
-    [("4.50", True), ("4.51", True), ("4.81", True), ("4.91", True), ("4.90", False), ("5", False)],
+    [
+        ("4.50", True),
+        ("4.51", True),
+        ("4.81", True),
+        ("4.91", True),
+        ("4.203", True),
+        ("4.90", False),
+        ("4.201", False),
+        ("5", False),
+    ],
 )
 def test_a_lossy_transfer_syntax_is_remarked(tmp_path: Path, ending: str, lossy: bool) -> None:
     data_set = compressed(slice_of(pixels(1)), f"1.2.840.10008.1.2.{ending}", [b"abcd"])

@@ -110,6 +110,7 @@ def test_one_volume_of_many_has_a_header_of_its_own(version: int, dtype: str) ->
         ({"vox_offset": -352.0}, "voxels cannot begin at byte -352"),
         ({"srow": [float("nan"), *[0.0] * 11]}, "affine holds values that are no numbers"),
         ({"srow": [float("inf"), *[1.0] * 11]}, "affine holds values that are no numbers"),
+        ({"version": 2, "srow": [1e200, *[1.0] * 11]}, "affine holds values that are no numbers"),
         ({"scl_inter": float("nan")}, "it has a slope, but its intercept is nan"),
         ({"sform_code": 0, "qform_code": 1, "quatern": [0.9, 0.9, 0.9]}, "is no rotation"),
         ({"sform_code": 0, "qform_code": 1, "quatern": [float("nan"), 0.0, 0.0]}, "no rotation"),
