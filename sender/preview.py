@@ -30,6 +30,8 @@ _CRF_PER_HALVING = 6
 """Steps of CRF that halve the bits: x265's quantiser doubles every six."""
 _TRIES = 4
 _ABOVE_DB = 1.5
+_ALWAYS_BYTES = 4 << 10
+"""A preview of this size is never too dear, however few voxels it shows."""
 _SMALL = 0.05
 """A preview that costs less than this share of what it may is not worth making smaller."""
 """A preview this much better than asked is near enough: more tries cost more than they save."""
@@ -43,6 +45,11 @@ class PreviewTarget:
     """At least, over the volume's range."""
     bits_per_voxel: float
     """At most; quality gives way to it, for a preview is only worth having while it is small."""
+
+    def cost(self, preview: Preview) -> float:
+        """What a preview takes of what it may, 1 for all of it."""
+        most_bits = max(self.bits_per_voxel * preview.fidelity.voxels, 8 * _ALWAYS_BYTES)
+        return len(preview.payload) * 8 / most_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Preview:
         the smaller of two good ones or the better of two poor ones."""
         psnr_db = self.fidelity.psnr_db(peak)
         good = psnr_db >= target.psnr_db
-        affordable = len(self.payload) * 8 <= target.bits_per_voxel * self.fidelity.voxels
+        affordable = target.cost(self) <= 1
         return affordable, good, -len(self.payload) if good or not affordable else psnr_db
 
 
@@ -95,7 +102,7 @@ def encode_preview(
 def _next_crf(attempt: Preview, target: PreviewTarget, peak: tuple[float, float]) -> int:
     """Where to look next; the attempt's own CRF where it is near enough."""
     over_db = attempt.fidelity.psnr_db(peak) - target.psnr_db
-    cost = len(attempt.payload) * 8 / max(1, attempt.fidelity.voxels) / target.bits_per_voxel
+    cost = target.cost(attempt)
     if cost > 1:
         step = ceil(_CRF_PER_HALVING * log2(cost))
     elif isinf(over_db) or 0 <= over_db <= _ABOVE_DB or (over_db > 0 and cost < _SMALL):

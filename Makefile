@@ -1,0 +1,49 @@
+# make demo [STUDY=path] [ROI=...] [LINK=...]   the main job, seen: pictures, volume, report, plot
+# make test                                     everything that must hold
+# make lint                                     style, types, import contracts
+# make bench                                    the figures, as tables and out/bench/*.json
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+STUDY ?=
+ROI ?=
+LINK ?= rate=1M,rtt=100ms
+
+.PHONY: demo test lint bench peers clean
+
+demo: $(VENV)/demo
+	$(BIN)/python -m tests.demo --out out --link '$(LINK)' $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
+
+test: $(VENV)/test peers
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/test peers
+	$(BIN)/python -m tests.bench.latency
+	$(BIN)/python -m tests.bench.window
+	$(BIN)/python -m tests.bench.memory
+
+# Debian's packages of the peers we are measured against. One that cannot be had is skipped by name.
+peers:
+	@sh .ci/peers
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build *.egg-info
