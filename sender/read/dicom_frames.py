@@ -191,14 +191,18 @@ def _rescale(data_set: Dataset) -> tuple[float, float] | None:
     slope, intercept = number(data_set, "RescaleSlope"), number(data_set, "RescaleIntercept")
     if slope is None and intercept is None:
         return None
-    if max(abs(slope or 0), abs(intercept or 0)) > _MOST_RESCALE:
-        raise ValueError(f"no scaling by {slope} and {intercept} can be meant")
-    return 1.0 if slope is None else slope, intercept or 0.0
+    return _bounded(1.0 if slope is None else slope, intercept or 0.0)
 
 
 def _dose_scaling(data_set: Dataset) -> tuple[float, float]:
     """PS3.3 C.8.8.3: stored values times Dose Grid Scaling give the dose."""
-    return number(data_set, "DoseGridScaling") or 1.0, 0.0
+    return _bounded(number(data_set, "DoseGridScaling") or 1.0, 0.0)
+
+
+def _bounded(slope: float, intercept: float) -> tuple[float, float]:
+    if max(abs(slope), abs(intercept)) > _MOST_RESCALE:
+        raise ValueError(f"no scaling by {slope} and {intercept} can be meant")
+    return slope, intercept
 
 
 def _triple(values: tuple[float, ...] | None) -> Vector | None:

@@ -185,6 +185,10 @@ def test_a_step_that_is_none_is_unknown(tmp_path: Path, elements: dict[str, obje
     ("elements", "sentence"),
     [
         ({"ImagePositionPatient": [0, 0, "1e7"]}, "ImagePositionPatient holds"),
+        (
+            {"RescaleSlope": None, "RescaleIntercept": None, "DoseGridScaling": "-1e31"},
+            r"no scaling by -1e\+31 and 0.0 can be meant",
+        ),
         ({"RescaleSlope": "1e31"}, r"no scaling by 1e\+31 and -1024.0 can be meant"),
     ],
 )
