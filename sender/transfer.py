@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.transports.base import Transport
     from shared.workers import Workers
 
-_SHOW_EVERY_S = 0.2
+_SHOW_EVERY_S = 0.1
 _MARK_NAMES = {
     Mark.CONNECTED: "connected",
     Mark.ROI_PREVIEW: "ROI preview",
