@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import nextafter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +31,13 @@ MAX_LEVELS = 4096
 """A level table longer than this would cost more in the manifest than it saves."""
 _TAIL = 1e-4
 """Share of voxels at either end that a preview window may clip where the range is too wide."""
+_FLOAT_MAX = float(np.finfo(np.float64).max)
+_FARTHEST = _FLOAT_MAX / 4
+"""A window ends there at the latest, so that its width is a number too."""
 _STEP_DIVISORS = (1, 2, 3, 4, 5, 6)
 """The smallest difference between two values may be a few steps, where neighbours never occur."""
+_NEIGHBOURS = 4
+"""Floats tried on either side of a step: no more lie in what float64 values leave open."""
 
 
 class SampleKind(StrEnum):
@@ -83,7 +89,8 @@ class SampleMap:
                 keys = _sort_keys(self._level_values(native.dtype))
                 return np.searchsorted(keys, _sort_keys(native)).astype(sample)
             case SampleKind.RAW:
-                return native.copy() if native is values else native
+                # A copy always: whoever gets samples may fill what is not owned in place.
+                return np.array(values, dtype=sample, order="C")
 
     def from_samples(self, samples: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Stored values (native byte order) of a block of samples.
@@ -155,20 +162,23 @@ class PreviewWindow:
         return self._scale(native)
 
     def _scale(self, values: NDArray[Any]) -> NDArray[np.uint16]:
-        span = self.high - self.low
-        real = values.astype(np.float64)
-        scaled = np.rint((np.clip(real, self.low, self.high) - self.low) * (PREVIEW_MAX / span))
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            real = np.clip(values.astype(np.float64), self.low, self.high)
+            scaled = np.rint((real - self.low) / (self.high - self.low) * PREVIEW_MAX)
         return np.nan_to_num(scaled, nan=0.0).astype(np.uint16)
 
     def from_preview(self, samples: NDArray[np.uint16], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Stored values (native byte order) of a block of 12-bit samples.
 
-        The table has 4096 entries in float64, one IEEE operation each, so both ends agree.
+        The table has 4096 entries in float64, the same IEEE operations each, so both ends agree.
+        What the stored type cannot hold, in a window that reaches beyond it, is its nearest value.
         """
-        steps = np.arange(PREVIEW_MAX + 1, dtype=np.float64)
-        table = self.low + steps * (self.high - self.low) / PREVIEW_MAX
+        span = min(self.high - self.low, _FLOAT_MAX)
+        table = self.low + np.arange(PREVIEW_MAX + 1) / PREVIEW_MAX * span
         native = dtype.newbyteorder("=")
-        values = np.rint(table).astype(native) if native.kind in "iu" else table.astype(native)
+        lowest, highest = _finite_ends(native)
+        table = np.clip(np.rint(table) if native.kind in "iu" else table, lowest, highest)
+        values: NDArray[Any] = table.astype(native)
         return values[np.minimum(samples, PREVIEW_MAX)]
 
 
@@ -193,14 +203,24 @@ def fit_window(voxels: NDArray[Any]) -> PreviewWindow:
     low, high = value_range(voxels)
     if voxels.dtype.kind not in "iu" or high - low > PREVIEW_MAX:
         stride = max(1, voxels.size >> 20)  # a million voxels settle a 1e-4 quantile
-        some = voxels.reshape(-1)[::stride].astype(np.float64)
-        some = some[np.isfinite(some)]
+        some = voxels.reshape(-1)[::stride]
+        some = some[np.isfinite(some)].astype(np.float64)
         if some.size:
             tails = np.quantile(some, (_TAIL, 1 - _TAIL), method="nearest")
             low, high = float(tails[0]), float(tails[1])
+    low, high = (min(max(end, -_FARTHEST), _FARTHEST) for end in (low, high))
     if not high > low:
         high = low + max(1.0, abs(low) * 1e-6)
     return PreviewWindow(low, high)
+
+
+def _finite_ends(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The lowest and the highest float64 that a type can hold."""
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    limits = np.iinfo(dtype)
+    highest = float(limits.max)  # of 64 bits: rounded up, out of the type
+    return float(limits.min), highest if highest <= limits.max else nextafter(highest, 0.0)
 
 
 def _unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -237,42 +257,59 @@ def _distinct(voxels: NDArray[Any], limit: int) -> NDArray[Any] | None:
 def _fit_step(values: NDArray[Any]) -> SampleMap | None:
     """A step of which every value is a whole multiple after one rounding, or None.
 
-    Each value v = round(k * step) confines the step to [(v - ulp/2) / k, (v + ulp/2) / k]; taken in
-    ascending order, the interval found so far fixes the next k.
+    Each value v = round(k * step) confines the step to [(v - slack) / k, (v + slack) / k]; taken in
+    ascending order, the interval found so far fixes the next k. The differences between neighbours
+    say where to begin.
     """
     if not np.isfinite(values).all() or bool(np.any((values == 0) & np.signbit(values))):
         return None
     sizes = np.unique(np.abs(values.astype(np.float64)))
     sizes = sizes[sizes > 0]
-    if sizes.size == 0:
+    if sizes.size == 0 or sizes[-1] > np.finfo(values.dtype).max / 2:  # so that no sum overflows
         return None
-    smallest = float(np.diff(sizes, prepend=0.0).min())
-    ulp = np.spacing(sizes.astype(values.dtype)).astype(np.float64)
+    slack = np.spacing(sizes.astype(values.dtype)).astype(np.float64)
+    if values.dtype.itemsize < 8:
+        slack /= 2  # half a unit in the last place; in float64 the bounds are rounded themselves
+    gaps, doubt = np.diff(sizes, prepend=0.0), slack + np.append(0.0, slack[:-1])
+    alike = gaps - doubt <= (gaps + doubt).min()
+    low, high = float((gaps - doubt)[alike].max()), float((gaps + doubt)[alike].min())
     for divisor in _STEP_DIVISORS:
-        step = _narrow_step(sizes, ulp / 2, smallest / divisor)
-        if step is None:
-            continue
-        index = np.rint(values.astype(np.float64) / step).astype(np.int64)
-        low, high = int(index.min()), int(index.max())
-        bits = max(1, (high - low).bit_length())
-        back = _at_step(index, step, values.dtype)
-        if bits <= MAX_SAMPLE_BITS and np.array_equal(back, values):
-            return SampleMap(SampleKind.STEP, bits, offset=low, step=step)
+        for step in _steps_within(_narrow(sizes, slack, low / divisor, high / divisor)):
+            index = np.rint(values.astype(np.float64) / step).astype(np.int64)
+            first, last = int(index.min()), int(index.max())
+            bits = max(1, (last - first).bit_length())
+            if bits <= MAX_SAMPLE_BITS and np.array_equal(
+                _at_step(index, step, values.dtype), values
+            ):
+                return SampleMap(SampleKind.STEP, bits, offset=first, step=step)
     return None
 
 
-def _narrow_step(
-    sizes: NDArray[np.float64], slack: NDArray[np.float64], guess: float
-) -> float | None:
-    low, high = guess * 0.999, guess * 1.001
+def _narrow(
+    sizes: NDArray[np.float64], slack: NDArray[np.float64], low: float, high: float
+) -> tuple[float, float]:
+    """The part of low..high of which every size is a whole multiple; low > high where none is."""
     for size, half in zip(sizes.tolist(), slack.tolist(), strict=True):
-        multiple = round(size / ((low + high) / 2))
-        if not 0 < multiple < 1 << MAX_SAMPLE_BITS:
-            return None
+        middle = (low + high) / 2
+        if not low <= high or not middle / 2 < size < middle * (1 << MAX_SAMPLE_BITS):
+            return 1.0, 0.0
+        multiple = round(size / middle)
         low, high = max(low, (size - half) / multiple), min(high, (size + half) / multiple)
-        if low > high:
-            return None
-    return (low + high) / 2
+    return low, high
+
+
+def _steps_within(bounds: tuple[float, float]) -> list[float]:
+    """The middle of low..high and the floats beside it: for float64 only one may be right."""
+    low, high = bounds
+    if low > high:
+        return []
+    steps = [(low + high) / 2]
+    for end in (low, high):
+        step = steps[0]
+        for _ in range(_NEIGHBOURS):
+            step = nextafter(step, end)
+            steps.append(step)
+    return steps
 
 
 def _at_step(index: NDArray[np.int64], step: float, dtype: np.dtype[Any]) -> NDArray[Any]:
