@@ -6,9 +6,11 @@ Both ends use it, each with its own connection. It knows no message: events go t
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from shared.errors import TransportClosed
+from shared.tasks import one_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,6 +76,10 @@ class Pump(Generic[E]):
             TransportClosed: the transport broke.
             RemoteProtocolError: the peer broke the protocol.
         """
+        with one_error():
+            await self._run()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             writer = group.create_task(self._write())
             async for raw in self._transport.frames():
@@ -96,16 +102,18 @@ class Pump(Generic[E]):
             return  # the peer will see a broken connection instead
 
     async def _write(self) -> None:
-        while True:
-            frame = self._machine.next_frame(self._clock.now_s())
-            if frame is not None:
-                await self._transport.send(frame)
-                self._on_sent()
-            elif self._closing:
-                await self._transport.close()
-                return
-            else:
-                await self._wait()
+        # A pipe that is gone is for `frames` to tell, behind what the peer said before it left.
+        with suppress(TransportClosed):
+            while True:
+                frame = self._machine.next_frame(self._clock.now_s())
+                if frame is not None:
+                    await self._transport.send(frame)
+                    self._on_sent()
+                elif self._closing:
+                    await self._transport.close()
+                    return
+                else:
+                    await self._wait()
 
     async def _wait(self) -> None:
         timer_s = self._machine.next_timer_s()
