@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.errors import CodecError
+from shared.steps import at_step, find_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,10 +35,6 @@ _TAIL = 1e-4
 _FLOAT_MAX = float(np.finfo(np.float64).max)
 _FARTHEST = _FLOAT_MAX / 4
 """A window ends there at the latest, so that its width is a number too."""
-_STEP_DIVISORS = (1, 2, 3, 4, 5, 6)
-"""The smallest difference between two values may be a few steps, where neighbours never occur."""
-_NEIGHBOURS = 4
-"""Floats tried on either side of a step: no more lie in what float64 values leave open."""
 
 
 class SampleKind(StrEnum):
@@ -106,7 +103,7 @@ class SampleMap:
                 restored: NDArray[Any] = values.view(native)
                 return restored
             case SampleKind.STEP:
-                return _at_step(samples.astype(np.int64) + self.offset, self.step, native)
+                return at_step(samples.astype(np.int64) + self.offset, self.step, native)
             case SampleKind.LEVELS:
                 table = self._level_values(native)
                 if samples.size and int(samples.max()) >= table.size:
@@ -134,8 +131,9 @@ def fit_sample_map(voxels: NDArray[Any]) -> SampleMap:
             return SampleMap(SampleKind.INTEGER, bits, offset=low)
     values = _distinct(voxels, limit=1 << MAX_SAMPLE_BITS)
     if values is not None:
-        if dtype.kind == "f" and (found := _fit_step(values)) is not None:
-            return found
+        if dtype.kind == "f" and (found := find_step(values)) is not None:
+            bits = max(1, (found.last - found.first).bit_length())
+            return SampleMap(SampleKind.STEP, bits, offset=found.first, step=found.size)
         if values.size <= MAX_LEVELS:
             little = values.astype(dtype.newbyteorder("<"))
             bits = max(1, (values.size - 1).bit_length())
@@ -252,65 +250,3 @@ def _distinct(voxels: NDArray[Any], limit: int) -> NDArray[Any] | None:
         return found
     bits = np.where(found < 0, found ^ np.iinfo(found.dtype).max, found)
     return bits.astype(found.dtype).view(dtype)
-
-
-def _fit_step(values: NDArray[Any]) -> SampleMap | None:
-    """A step of which every value is a whole multiple after one rounding, or None.
-
-    Each value v = round(k * step) confines the step to [(v - slack) / k, (v + slack) / k]; taken in
-    ascending order, the interval found so far fixes the next k. The differences between neighbours
-    say where to begin.
-    """
-    if not np.isfinite(values).all() or bool(np.any((values == 0) & np.signbit(values))):
-        return None
-    sizes = np.unique(np.abs(values.astype(np.float64)))
-    sizes = sizes[sizes > 0]
-    if sizes.size == 0 or sizes[-1] > np.finfo(values.dtype).max / 2:  # so that no sum overflows
-        return None
-    slack = np.spacing(sizes.astype(values.dtype)).astype(np.float64)
-    if values.dtype.itemsize < 8:
-        slack /= 2  # half a unit in the last place; in float64 the bounds are rounded themselves
-    gaps, doubt = np.diff(sizes, prepend=0.0), slack + np.append(0.0, slack[:-1])
-    alike = gaps - doubt <= (gaps + doubt).min()
-    low, high = float((gaps - doubt)[alike].max()), float((gaps + doubt)[alike].min())
-    for divisor in _STEP_DIVISORS:
-        for step in _steps_within(_narrow(sizes, slack, low / divisor, high / divisor)):
-            index = np.rint(values.astype(np.float64) / step).astype(np.int64)
-            first, last = int(index.min()), int(index.max())
-            bits = max(1, (last - first).bit_length())
-            if bits <= MAX_SAMPLE_BITS and np.array_equal(
-                _at_step(index, step, values.dtype), values
-            ):
-                return SampleMap(SampleKind.STEP, bits, offset=first, step=step)
-    return None
-
-
-def _narrow(
-    sizes: NDArray[np.float64], slack: NDArray[np.float64], low: float, high: float
-) -> tuple[float, float]:
-    """The part of low..high of which every size is a whole multiple; low > high where none is."""
-    for size, half in zip(sizes.tolist(), slack.tolist(), strict=True):
-        middle = (low + high) / 2
-        if not low <= high or not middle / 2 < size < middle * (1 << MAX_SAMPLE_BITS):
-            return 1.0, 0.0
-        multiple = round(size / middle)
-        low, high = max(low, (size - half) / multiple), min(high, (size + half) / multiple)
-    return low, high
-
-
-def _steps_within(bounds: tuple[float, float]) -> list[float]:
-    """The middle of low..high and the floats beside it: for float64 only one may be right."""
-    low, high = bounds
-    if low > high:
-        return []
-    steps = [(low + high) / 2]
-    for end in (low, high):
-        step = steps[0]
-        for _ in range(_NEIGHBOURS):
-            step = nextafter(step, end)
-            steps.append(step)
-    return steps
-
-
-def _at_step(index: NDArray[np.int64], step: float, dtype: np.dtype[Any]) -> NDArray[Any]:
-    return (index.astype(np.float64) * step).astype(dtype.newbyteorder("="))

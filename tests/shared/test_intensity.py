@@ -109,44 +109,6 @@ def test_a_constant_volume_takes_one_bit(value: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@quickly
-@given(
-    step=st.floats(1e-6, 1e4, exclude_min=True),
-    low=st.integers(-3000, 3000),
-    gaps=st.lists(st.integers(1, 5), min_size=8, max_size=200),
-)
-def test_multiples_of_a_step_are_found_though_some_never_occur(
-    dtype: str, step: float, low: int, gaps: list[int]
-) -> None:
-    """As PET and rescaled CT stored as floats: rounded once from whole numbers."""
-    multiples = low + np.cumsum([0, *gaps])
-    voxels = column(multiples * step, dtype)
-    fitted = comes_back(voxels)
-    if np.any(multiples == 0) or np.any(np.diff(np.unique(np.abs(multiples))) == 1):
-        assert fitted.kind is SampleKind.STEP
-    if fitted.kind is SampleKind.STEP:
-        assert fitted.bits <= int(multiples[-1] - multiples[0]).bit_length()
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("gap", [2, 3, 4, 5, 6])
-def test_a_step_is_found_where_no_two_neighbours_occur(dtype: str, gap: int) -> None:
-    multiples = np.array([gap * 7, gap * 8, gap * 8 + gap + 1, 991])
-    assert comes_back(column(multiples * 0.37, dtype)).kind is SampleKind.STEP
-
-
-def test_a_pet_of_one_slope_is_coded_in_the_bits_of_its_whole_numbers() -> None:
-    counts = np.random.default_rng(3).integers(0, 32768, (4, 32, 32))
-    fitted = comes_back((counts * np.float32(0.2317)).astype("<f4"))
-    assert (fitted.kind, fitted.bits) == (SampleKind.STEP, 15)
-
-
-def test_a_step_with_as_many_multiples_as_16_bits_hold_is_the_last() -> None:
-    assert comes_back(column(np.arange(65536) * 0.5, "<f8")).kind is SampleKind.STEP
-    assert comes_back(column(np.arange(65537) * 0.5, "<f8")).kind is SampleKind.RAW
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, -0.0])
 def test_a_value_that_is_no_multiple_of_anything_makes_levels(dtype: str, odd: float) -> None:
     fitted = comes_back(column([0.0, 1.0, 2.0, odd, 3.0], dtype))
@@ -163,22 +125,6 @@ def test_every_nan_keeps_its_bits() -> None:
 def test_continuous_values_stay_raw(dtype: str) -> None:
     fitted = comes_back(np.random.default_rng(5).normal(size=(3, 40, 60)).astype(dtype))
     assert fitted == SampleMap(SampleKind.RAW, np.dtype(dtype).itemsize * 8)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [-1.7e308, 1.7e308, 0.0, 1.0],
-        [5e-324, 1e308],
-        [5e-324, 1e-323, 0.0],
-        [np.finfo(np.float64).max, -np.finfo(np.float64).max],
-        [np.finfo(np.float64).tiny, 3.0],
-    ],
-)
-def test_floats_of_any_size_are_mapped_without_an_overflow(values: list[float]) -> None:
-    comes_back(column(values, "<f8"))
-    with np.errstate(over="ignore"):
-        comes_back(column(values, ">f4"))
 
 
 def test_raw_samples_are_a_copy_so_that_filling_them_spares_the_volume() -> None:
