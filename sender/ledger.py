@@ -46,6 +46,10 @@ class Ledger:
         if job.key.quality < Quality.EXACT:
             self.fidelity[job.key.series, job.stage.name] += encoding.fidelity
 
+    def spared(self, job: LayerJob, unsent_bytes: int) -> None:
+        """The rest of a layer need not be sent after all."""
+        self.bytes[job.stage.name] -= unsent_bytes
+
     def headers_encoded(self, encoding: Encoded) -> None:
         """A piece of a headers layer has been encoded."""
         self.bytes[STAGES[-1].name] += len(encoding.payload)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sender.layering import LayerJob
     from sender.ledger import Ledger
     from sender.schedule import Schedule
+    from sender.session import Offered
 
 _TELLING_SHARE = 0.05
 """A smaller share says nothing of the pace."""
@@ -23,13 +24,13 @@ def progress_of(
     connection: SendingConnection,
     ledger: Ledger,
     schedule: Schedule,
-    offered: Mapping[int, tuple[LayerJob, int]],
+    offered: Mapping[int, Offered],
     elapsed_s: float,
 ) -> Progress:
     """What the session's parts say together, so long after the first message of the study."""
     unsettled = connection.unsettled
     rate = connection.window.rate_bps
-    waiting = [(job, unsettled.get(number, 0)) for number, (job, _) in offered.items()]
+    waiting = [(each.job, unsettled.get(number, 0)) for number, each in offered.items()]
     pending = schedule.pending()
     under_way = connection.window.in_flight_bytes
 

@@ -9,7 +9,7 @@ schedule ─> encode (workers) ─> offer ─> SendingConnection ─> Pump ─> 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from protocol import messages as m
 from protocol.chunks import chunk_digests
@@ -57,6 +57,15 @@ if TYPE_CHECKING:
 _HEADERS_PIECE_BYTES = 8 << 20
 
 
+class Offered(NamedTuple):
+    """A layer that is encoded and not yet settled."""
+
+    job: LayerJob
+    owned_voxels: int
+    voxel_digest: bytes
+    """Empty for a preview."""
+
+
 class SendingSession:
     """Sends one study over one transport. `run` it once; ask `progress` and `ledger` meanwhile."""
 
@@ -82,7 +91,7 @@ class SendingSession:
         self._began_s = 0.0
         self._schedule = Schedule(())
         self.ledger = Ledger(0, 0)
-        self._offered: dict[int, tuple[LayerJob, int]] = {}
+        self._offered: dict[int, Offered] = {}
         self._previews = 0
         """Being encoded now."""
         self._plain: set[LayerKey] = set()
@@ -206,7 +215,7 @@ class SendingSession:
             max_error=encoded.fidelity.max_error,
         )
         priority = self._schedule.priority(job, promoted=promoted)
-        self._offered[offer.number] = (job, encoded.owned_voxels)
+        self._offered[offer.number] = Offered(job, encoded.owned_voxels, encoded.voxel_digest)
         self.ledger.encoded(job, encoded)
         self.connection.offer_layer(offer, encoded.payload, priority)
         self._pump.wake()
@@ -244,13 +253,13 @@ class SendingSession:
             case m.Hello():
                 self._mark(m.Mark.CONNECTED)
             case m.Accept(held=held):
-                self._held = frozenset(held)
+                self._on_held(frozenset(held))
             case m.Refuse(reason=reason):
                 raise PeerRefused(f"the receiver refuses the study: {reason}")
             case m.LayerVerdict(number=number, verdict=verdict):
-                job, owned_voxels = self._offered.pop(number, (None, 0))
-                if job is not None and verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
-                    self.ledger.verified(job, owned_voxels)
+                offered = self._offered.pop(number, None)
+                if offered is not None and verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
+                    self.ledger.verified(offered.job, offered.owned_voxels)
             case m.StageReached(series=series, mark=mark):
                 self._on_stage(series, mark)
             case m.Focus():
@@ -265,6 +274,17 @@ class SendingSession:
                 pass
         self._changed.set()
 
+    def _on_held(self, held: frozenset[bytes]) -> None:
+        """What the receiver has from an earlier session is not sent, or no further."""
+        self._held = held
+        unsent = self.connection.unsettled
+        for number, offered in list(self._offered.items()):
+            if offered.voxel_digest in held:
+                del self._offered[number]
+                self.connection.withdraw(number)
+                self.ledger.spared(offered.job, unsent.get(number, 0))
+                self.ledger.verified(offered.job, offered.owned_voxels)
+
     def _on_stage(self, series: int, mark: m.Mark) -> None:
         count = len(self._study.series) if self._study else 0
         if series >= count:
@@ -276,14 +296,15 @@ class SendingSession:
 
     def _on_focus(self, focus: m.Focus) -> None:
         self._schedule.focus(focus)
-        for number, (job, _) in self._offered.items():
-            self.connection.reprioritise(number, self._schedule.priority(job))
+        for number, offered in self._offered.items():
+            self.connection.reprioritise(number, self._schedule.priority(offered.job))
 
     def _on_want(self, number: int) -> None:
         """The receiver got other voxels than we declared: once more, coded as plainly as can be."""
-        job, _ = self._offered.pop(number, (None, 0))
-        if job is None:
+        offered = self._offered.pop(number, None)
+        if offered is None:
             raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
+        job = offered.job
         if job.key in self._plain:
             raise IntegrityError(f"{job.key} does not prove right at the receiver, coded plainly")
         self._plain.add(job.key)

@@ -65,7 +65,7 @@ class PlainDisplay:
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
         self._quiet = quiet
-        self._last_s = 0.0
+        self._last_s: float | None = None
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -80,7 +80,9 @@ class PlainDisplay:
 
     def show(self, progress: Progress, now_s: float) -> None:
         """See `Display`."""
-        if now_s - self._last_s >= _PLAIN_EVERY_S:
+        if self._last_s is None:
+            self._last_s = now_s
+        elif now_s - self._last_s >= _PLAIN_EVERY_S:
             self._last_s = now_s
             self.say(
                 f"{progress.stage}: ROI {progress.roi_fraction:.0%}, "
