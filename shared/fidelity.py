@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log10
+from math import inf, isinf, log10
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,10 +30,13 @@ class Fidelity:
         )
 
     def psnr_db(self, value_range: tuple[float, float]) -> float:
-        """PSNR over the volume's range, 20 log10((max - min) / RMSE); inf for no error."""
+        """PSNR over the volume's range, 20 log10((max - min) / RMSE); inf for no error, and -inf
+        for errors or a range whose squares are no number in float64."""
         peak = value_range[1] - value_range[0]
         if self.squared_error == 0 or self.voxels == 0 or peak == 0:
             return inf
+        if isinf(self.squared_error) or isinf(peak * peak):
+            return -inf
         return 10 * log10(peak * peak * self.voxels / self.squared_error)
 
 
@@ -48,7 +51,8 @@ def measure(truth: NDArray[Any], shown: NDArray[Any], owned: NDArray[np.bool_] |
     """
     total = Fidelity()
     for z in range(truth.shape[0]):
-        error = shown[z].astype(np.float64) - truth[z].astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaNs, and doubles near their end
+            error = shown[z].astype(np.float64) - truth[z].astype(np.float64)
         if owned is not None:
             error = error[owned[z]]
         if error.size == 0:
@@ -58,5 +62,7 @@ def measure(truth: NDArray[Any], shown: NDArray[Any], owned: NDArray[np.bool_] |
             worst = float(np.abs(error).max())
         else:
             error, worst = error[finite], inf
-        total += Fidelity(error.size, float(np.dot(error.ravel(), error.ravel())), worst)
+        with np.errstate(over="ignore"):
+            squared = float(np.dot(error.ravel(), error.ravel()))
+        total += Fidelity(error.size, squared, worst)
     return total

@@ -118,6 +118,9 @@ def total_bytes(by_stage: Mapping[str, int], wire_bytes: int) -> dict[str, int]:
     return {**by_stage, "total": sum(by_stage.values()), "wire": wire_bytes}
 
 
-def decibels(psnr_db: float) -> float:
-    """For JSON, which has no infinity: a preview without any error has `NO_ERROR_DB`."""
-    return round(psnr_db, 2) if isfinite(psnr_db) else NO_ERROR_DB
+def decibels(psnr_db: float) -> float | None:
+    """For JSON, which has no infinity: `NO_ERROR_DB` for a preview without any error, null for one
+    whose error is beyond numbers."""
+    if isfinite(psnr_db):
+        return round(psnr_db, 2)
+    return NO_ERROR_DB if psnr_db > 0 else None
