@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from math import floor
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -84,9 +85,10 @@ class PlainDisplay:
             self._last_s = now_s
         elif now_s - self._last_s >= _PLAIN_EVERY_S:
             self._last_s = now_s
+            roi, whole = _percent(progress.roi_fraction), _percent(progress.whole_fraction)
             self.say(
-                f"{progress.stage}: ROI {progress.roi_fraction:.0%}, "
-                f"whole {progress.whole_fraction:.0%}, {progress.rate_bps / 1e6:.2f} Mbit/s, "
+                f"{progress.stage}: ROI {roi}%, whole {whole}%, "
+                f"{progress.rate_bps / 1e6:.2f} Mbit/s, "
                 f"ROI exact {_eta(progress.roi_eta_s)}, whole exact {_eta(progress.whole_eta_s)}"
             )
 
@@ -112,7 +114,7 @@ class BarDisplay:
             console=Console(file=self._stream),
         )
         for name in ("ROI", "whole"):
-            self._tasks[name] = self._bars.add_task(name, total=1.0, eta="", rate="")
+            self._tasks[name] = self._bars.add_task(name, total=100, eta="", rate="")
         self._bars.start()
         return self
 
@@ -134,7 +136,13 @@ class BarDisplay:
             ("ROI", progress.roi_fraction, progress.roi_eta_s, ""),
             ("whole", progress.whole_fraction, progress.whole_eta_s, rate),
         ):
-            self._bars.update(self._tasks[name], completed=done, eta=_eta(eta_s), rate=note)
+            task, percent = self._tasks[name], _percent(done)
+            self._bars.update(task, completed=percent, eta=_eta(eta_s), rate=note)
+
+
+def _percent(share: float) -> int:
+    """Rounded down: 100 is said of nothing that still lacks a voxel."""
+    return floor(share * 100 + 1e-9)  # 0.29 * 100 is 28.999999999999996
 
 
 def _eta(seconds: float | None) -> str:
