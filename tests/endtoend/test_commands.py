@@ -122,10 +122,7 @@ def test_a_dicom_series_keeps_its_headers(receiver: Receiver, tmp_path: Path) ->
 def test_two_series_cross_in_one_session_the_one_with_the_roi_first(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    other = tmp_path / "other.nii"
-    nibabel.save(
-        nibabel.Nifti1Image(np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.eye(4)), other
-    )
+    other = _save(np.arange(64, dtype=np.uint8).reshape(4, 4, 4), tmp_path / "other.nii")
     study = _one_volume(tmp_path / "study.nii", 1)
     sent = send(receiver.url, other, study, "--roi", PICK[3], folder=tmp_path)
     assert sent.code == 0, sent.stderr
