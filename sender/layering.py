@@ -32,6 +32,8 @@ _BLOCK_VOXELS = {
 }
 """Voxels of one block, about. Small in the ROI, so that every core has a piece at once and the
 first is on the wire early; large for previews, which gain from prediction between slices."""
+_MOST_BLOCKS = 256
+"""Of one region at one quality, about: a block costs some 200 bytes of offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ def cut_layers(plan: Plan) -> list[LayerJob]:
         for region in plan.regions:
             if region.kind is not stage.kind or region.discarded:
                 continue
-            blocks = cut_box(region.box, _BLOCK_VOXELS[region.kind, stage.quality])
+            least = _BLOCK_VOXELS[region.kind, stage.quality]
+            blocks = cut_box(region.box, max(least, region.box.voxels // _MOST_BLOCKS))
             for number, box in enumerate(blocks):
                 without = holes(region, box, regions)
                 if not owns_any(box, without):

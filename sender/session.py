@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from shared.workers import Workers
 
 _HEADERS_PIECE_BYTES = 8 << 20
+_SILENCE_S = 120.0
+"""Recorded cellular links stall for up to 78 s and go on."""
 
 
 class Offered(NamedTuple):
@@ -113,7 +115,9 @@ class SendingSession:
             with one_error():
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._run_pump())
-                    group.create_task(self._direct(preparing))
+                    watching = group.create_task(self._watch_silence())
+                    await self._direct(preparing)
+                    watching.cancel()
         except MedroiError as error:
             await self._part(error)
             raise
@@ -125,6 +129,14 @@ class SendingSession:
         await self._pump.run()
         if self.connection.state is not State.DONE:
             raise TransportClosed("the receiver closed the connection before the study was done")
+
+    async def _watch_silence(self) -> None:
+        """A receiver that says nothing to what is under way is gone, whatever the kernel thinks."""
+        while True:
+            await self._clock.sleep_s(_SILENCE_S / 10)
+            silent_s = self._clock.now_s() - self._pump.heard_s
+            if self.connection.window.in_flight_bytes and silent_s > _SILENCE_S:
+                raise TransportClosed(f"the receiver has said nothing for {silent_s:.0f} s")
 
     async def _direct(self, preparing: Awaitable[Study]) -> None:
         self.connection.greet()

@@ -57,6 +57,8 @@ class Pump(Generic[E]):
         self._on_sent = on_sent
         self._changed = asyncio.Event()
         self._closing = False
+        self.heard_s = clock.now_s()
+        """When the peer was last heard of."""
 
     def wake(self) -> None:
         """The owner has asked something of the connection: there may be a frame to send."""
@@ -83,7 +85,8 @@ class Pump(Generic[E]):
         async with asyncio.TaskGroup() as group:
             writer = group.create_task(self._write())
             async for raw in self._transport.frames():
-                for event in self._machine.receive_frame(raw, self._clock.now_s()):
+                self.heard_s = self._clock.now_s()
+                for event in self._machine.receive_frame(raw, self.heard_s):
                     await self._on_event(event)
                 self._changed.set()
             writer.cancel()
