@@ -30,11 +30,11 @@ _CRF_PER_HALVING = 6
 """Steps of CRF that halve the bits: x265's quantiser doubles every six."""
 _TRIES = 4
 _ABOVE_DB = 1.5
+"""A preview this much better than asked is near enough: more tries cost more than they save."""
 _ALWAYS_BYTES = 4 << 10
 """A preview of this size is never too dear, however few voxels it shows."""
 _SMALL = 0.05
 """A preview that costs less than this share of what it may is not worth making smaller."""
-"""A preview this much better than asked is near enough: more tries cost more than they save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,14 @@ class Preview:
     fidelity: Fidelity
 
     def rank(self, target: PreviewTarget, peak: tuple[float, float]) -> tuple[bool, bool, float]:
-        """Of two attempts the one that ranks higher is sent: affordable, then good enough, then
-        the smaller of two good ones or the better of two poor ones."""
+        """Of two attempts the one that ranks higher is sent: the smaller of two that are too dear;
+        else affordable, then good enough, then the smaller of two good ones or the better of two
+        poor ones."""
+        if target.cost(self) > 1:
+            return False, False, -len(self.payload)
         psnr_db = self.fidelity.psnr_db(peak)
         good = psnr_db >= target.psnr_db
-        affordable = target.cost(self) <= 1
-        return affordable, good, -len(self.payload) if good or not affordable else psnr_db
+        return True, good, -len(self.payload) if good else psnr_db
 
 
 def encode_preview(
