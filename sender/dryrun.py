@@ -16,6 +16,7 @@ from sender.preview import FIRST_CRF
 from shared.errors import ExitCode
 from shared.layer import Quality, RegionKind
 from shared.link import LinkModel, parse_link
+from shared.report import dtype_name
 
 if TYPE_CHECKING:
     from sender.encode import Encoded
@@ -63,7 +64,8 @@ def dry_run(transfer: Transfer) -> ExitCode:
 def _print_head(series: Series) -> None:
     header = series.entry.header
     z, y, x = header.shape
-    print(f"{header.label}: {x} x {y} x {z} {header.dtype}; ROI: {series.segmentation.reason}")
+    shape = f"{x} x {y} x {z} {dtype_name(header.dtype)}"
+    print(f"{header.label}: {shape}; ROI: {series.segmentation.reason}")
     for region in series.plan.regions:
         if region.kind is RegionKind.ROI:
             print(f"  {region.name} {region.box} {region.label}")

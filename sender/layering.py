@@ -32,6 +32,8 @@ _BLOCK_VOXELS = {
 }
 """Voxels of one block, about. Small in the ROI, so that every core has a piece at once and the
 first is on the wire early; large for previews, which gain from prediction between slices."""
+_BAND_VOXELS = 512 << 10
+"""A single slice is cut into bands of rows no smaller than this: codecs lose at every edge."""
 _MOST_BLOCKS = 256
 """Of one region at one quality, about: a block costs some 200 bytes of offer."""
 
@@ -123,7 +125,7 @@ def cut_box(box: Box, block_voxels: int) -> Iterator[Box]:
     """
     depth, rows, columns = box.shape
     slabs = ceil(depth / max(1, block_voxels // (rows * columns)))
-    bands = max(1, round(rows * columns / block_voxels)) if slabs == depth else 1
+    bands = max(1, rows * columns // max(block_voxels, _BAND_VOXELS)) if slabs == depth else 1
     for z0, z1 in _shares(depth, slabs):
         for y0, y1 in _shares(rows, min(bands, rows)):
             yield Box(

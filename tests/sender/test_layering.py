@@ -181,8 +181,8 @@ def test_blocks_tile_their_box_in_near_equal_shares(
     for axis in (0, 1):
         lengths = {block.shape[axis] for block in blocks}
         assert max(lengths) - min(lengths) <= 1
-    row = box.shape[2]
-    assert max(block.voxels for block in blocks) <= max(2 * block_voxels, row)
+    plane = box.shape[1] * box.shape[2]  # far below the size at which one is cut in bands
+    assert max(block.voxels for block in blocks) <= max(2 * block_voxels, plane)
     assert all(
         block.voxels >= min(box.voxels, block_voxels // 4) or block.shape[1] == 1
         for block in blocks
@@ -193,7 +193,7 @@ def test_a_huge_slice_is_cut_in_bands_of_rows() -> None:
     radiograph = plan_of((1, 4096, 3072), [Box((0, 1000, 1000), (1, 1400, 1500))])
     jobs = cut_layers(radiograph)
     exact = [job for job in jobs if job.stage.name == "tissue_exact"]
-    assert len(exact) == 32
+    assert len(exact) == 24
     assert {job.box.shape[2] for job in exact} == {3072}
     assert max(job.box.voxels for job in jobs) < limits.MAX_BLOCK_VOXELS
     assert all(job.box.voxels <= 5 << 20 for job in jobs)
