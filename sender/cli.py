@@ -52,6 +52,8 @@ def _run(options: argparse.Namespace) -> ExitCode:
     for path in options.study:
         if path in KEPT_WORDS:
             raise SettingsError(f"{path!r} is kept for a subcommand; the file is ./{path}")
+    if options.report is not None:
+        _check_report(options.report)
     settings = SendSettings(
         roi=options.roi,
         exact_codec=options.exact_codec,
@@ -73,6 +75,13 @@ def _run(options: argparse.Namespace) -> ExitCode:
     if not transfer.url:
         raise SettingsError("--to URL says where to; medroi-recv prints it")
     return run_on_loop(send(transfer))
+
+
+def _check_report(path: Path) -> None:
+    if path.is_dir():
+        raise SettingsError(f"--report {path}: expected a file, this is a folder")
+    if not path.parent.is_dir():
+        raise SettingsError(f"--report {path}: there is no such folder to put it in")
 
 
 def _parser() -> argparse.ArgumentParser:

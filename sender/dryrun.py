@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _EFFORT = 7
 _FRAGMENT_BYTES = 4 << 10
-_GREETING_RTTS = 2.5
-"""TCP, the WebSocket's upgrade, and half a round trip for the first layer to arrive."""
+_GREETING_RTTS = 3.0
+"""TCP, the WebSocket's upgrade and the hellos; the manifest and the first layer leave then."""
 
 
 def dry_run(transfer: Transfer) -> ExitCode:
@@ -42,7 +42,8 @@ def dry_run(transfer: Transfer) -> ExitCode:
         transfer.paths, transfer.settings, series=transfer.series, volume=transfer.volume
     )
     model = LinkModel(link, seed=0) if link else None
-    arrives_s = _GREETING_RTTS * link.rtt_s if link else 0.0
+    leaves_s = _GREETING_RTTS * link.rtt_s if link else 0.0
+    after = "         -"
     print(f"{'series':>6}  {'stage':<16} {'codec':<8} {'layers':>6} {'bytes':>12}  here after")
     total = 0
     for number, series in enumerate(study.series):
@@ -51,8 +52,9 @@ def dry_run(transfer: Transfer) -> ExitCode:
             total += size
             if model is not None:
                 fragments = -(-size // _FRAGMENT_BYTES)
-                arrives_s = model.deliver(arrives_s, size + fragments * FRAGMENT_OVERHEAD_BYTES)
-            after = f"{arrives_s:8.2f} s" if link else "         -"
+                # All of it waits in the queue from the start: the link is never idle in between.
+                arrives_s = model.deliver(leaves_s, size + fragments * FRAGMENT_OVERHEAD_BYTES)
+                after = f"{arrives_s:8.2f} s"
             print(f"{number + 1:>6}  {stage:<16} {codec:<8} {layers:>6} {size:>12,}  {after}")
     print(f"{'':>6}  {'total':<16} {'':<8} {'':>6} {total:>12,}")
     for sentence in study.left_out:

@@ -41,9 +41,11 @@ class SendSettings:
         """These settings, if every name in them is known and fits its place.
 
         Raises:
-            SettingsError: a codec that there is not, or one that cannot promise "exact".
+            SettingsError: a codec that there is not, one that cannot promise "exact", or one for
+                previews that cannot be told how good they should be.
         """
-        codec_named(self.preview_codec)
+        if "crf" not in codec_named(self.preview_codec).defaults:
+            raise SettingsError(f"{self.preview_codec} makes no previews: it has no rate factor")
         if codec_named(self.exact_codec).promise is not Promise.EXACT:
             raise SettingsError(f"{self.exact_codec} is not an exact codec")
         return self
