@@ -32,6 +32,8 @@ DTYPE_BYTES = {
     if (order == "|") == (size == 1)
 }
 """Every stored type there is, by numpy's name, and its size."""
+_MAX_STEPS = 1 << 53
+"""Multiples of a step, either way: what a float64 counts."""
 _NIFTI_HEADER_BYTES = (348, 540)
 _ENCODED_SLACK_BYTES = 64 << 10
 
@@ -53,6 +55,7 @@ def check_manifest(manifest: m.Manifest) -> None:
         if entry.samples.kind is SampleKind.STEP:
             step = entry.samples.step
             require(isfinite(step) and step > 0, f"a step of {step}")
+            require(abs(entry.samples.offset) <= _MAX_STEPS, f"steps from {entry.samples.offset}")
         if entry.samples.kind is SampleKind.LEVELS:
             size = DTYPE_BYTES[entry.header.dtype]
             require(
@@ -61,7 +64,7 @@ def check_manifest(manifest: m.Manifest) -> None:
                 f"{len(entry.samples.levels)} bytes of levels",
             )
         low, high = entry.window.low, entry.window.high
-        require(isfinite(low) and isfinite(high) and low < high, f"a window of {low}..{high}")
+        require(isfinite(high - low) and low < high, f"a window of {low}..{high}")
     digests = b"".join(entry.digest for entry in manifest.series)
     require(hashlib.sha256(digests).digest() == manifest.study, "a study digest that is not")
 

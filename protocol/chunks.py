@@ -41,9 +41,9 @@ class BadChunk:
 
 
 class Assembly:
-    """One encoding on its way in.
+    """One encoding on its way in; a chunk takes room once something of it has come.
 
-    The caller has checked ``size_bytes`` against its limits, because the room is taken here.
+    The caller has checked ``size_bytes`` against its limits.
     """
 
     def __init__(self, size_bytes: int, digests: bytes) -> None:
@@ -51,7 +51,9 @@ class Assembly:
             raise RemoteProtocolError(
                 f"{len(digests)} bytes of chunk digests for an encoding of {size_bytes} bytes"
             )
-        self._room = bytearray(size_bytes)
+        self._size_bytes = size_bytes
+        self._chunks: dict[int, bytearray] = {}
+        """By where they start."""
         self._digests = digests
         self._arrived = RangeSet()
         self._proven = RangeSet()
@@ -59,7 +61,7 @@ class Assembly:
     @property
     def complete(self) -> bool:
         """Whether every chunk has arrived and has its hash."""
-        return self._proven.covers(0, len(self._room))
+        return self._proven.covers(0, self._size_bytes)
 
     def add(self, offset: int, content: bytes) -> BadChunk | None:
         """Put a fragment in its place and check the chunk, if that completes it.
@@ -68,24 +70,28 @@ class Assembly:
             The chunk, if it turned out wrong; it must come again.
 
         Raises:
-            RemoteProtocolError: the fragment does not lie within one chunk of the encoding.
+            RemoteProtocolError: the fragment does not lie within one chunk of the encoding, or
+                there are gaps between more than `limits.MAX_PIECES`.
         """
         stop = offset + len(content)
         start = offset - offset % limits.CHUNK_BYTES
-        end = min(start + limits.CHUNK_BYTES, len(self._room))
+        end = min(start + limits.CHUNK_BYTES, self._size_bytes)
         if not offset < stop <= end:
             raise RemoteProtocolError(
-                f"a fragment at {offset}..{stop} of an encoding of {len(self._room)} bytes"
+                f"a fragment at {offset}..{stop} of an encoding of {self._size_bytes} bytes"
             )
         if self._proven.covers(start, end):
             return None  # a repetition: proven bytes are never written again
-        self._room[offset:stop] = content
+        chunk = self._chunks.get(start) or self._chunks.setdefault(start, bytearray(end - start))
+        chunk[offset - start : stop - start] = content
         self._arrived.add(offset, stop)
+        if len(self._arrived) > limits.MAX_PIECES:
+            raise RemoteProtocolError(f"an encoding in more than {limits.MAX_PIECES} pieces")
         if not self._arrived.covers(start, end):
             return None
         index = start // limits.CHUNK_BYTES * limits.DIGEST_BYTES
         expected = self._digests[index : index + limits.DIGEST_BYTES]
-        if hashlib.sha256(memoryview(self._room)[start:end]).digest() == expected:
+        if hashlib.sha256(chunk).digest() == expected:
             self._proven.add(start, end)
             return None
         self._arrived.remove(start, end)
@@ -93,4 +99,4 @@ class Assembly:
 
     def payload(self) -> bytes:
         """The whole encoding, every chunk of it proven."""
-        return bytes(self._room)
+        return b"".join(self._chunks[start] for start in sorted(self._chunks))

@@ -6,6 +6,7 @@ else is a `RemoteProtocolError` that says what was expected and what came.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
@@ -79,15 +80,26 @@ def real() -> Field[float]:
     return Field(float, unpack)
 
 
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What moves a cursor, ends a line or turns the direction of writing: terminals and logs obey it
+(Trojan Source, Boucher and Anderson 2021, for the last)."""
+
+
 def text(limit: int = limits.MAX_TEXT) -> Field[str]:
-    """Text of at most ``limit`` characters; longer text of our own is cut."""
+    """Text of at most ``limit`` characters, none of which controls who shows it.
+
+    Longer text of our own is cut, and such a character in it becomes a space.
+    """
+
+    def pack(value: str) -> object:
+        return _CONTROLS.sub(" ", value[:limit])
 
     def unpack(item: object) -> str:
-        if not isinstance(item, str) or len(item) > limit:
-            wrong(f"a text of up to {limit} characters", item)
+        if not isinstance(item, str) or len(item) > limit or _CONTROLS.search(item):
+            wrong(f"a plain text of up to {limit} characters", item)
         return item
 
-    return Field(lambda value: value[:limit], unpack)
+    return Field(pack, unpack)
 
 
 def blob(limit: int) -> Field[bytes]:

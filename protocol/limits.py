@@ -28,6 +28,8 @@ MAX_FRAME_BYTES = 1 << 20
 MAX_FRAGMENT_BYTES = 64 << 10
 CHUNK_BYTES = 64 << 10
 """The unit of hashing, storing and resuming; the last chunk of an encoding is shorter."""
+MAX_PIECES = 4096
+"""Ranges of one encoding with gaps between them: what comes in order has one or two."""
 MAX_ENCODING_BYTES = 64 << 20
 MAX_BLOCK_VOXELS = 1 << 25
 """Voxels in the box of one layer: what a decoding process must hold at once."""

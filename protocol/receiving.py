@@ -49,8 +49,11 @@ class ReceivingConnection:
         self._control: deque[bytes] = deque()
         self._manifest: m.Manifest | None = None
         self._plans: dict[int, m.Plan] = {}
-        self._offers: dict[int, m.LayerOffer] = {}
-        self._open: dict[int, Assembly] = {}
+        self._numbers: set[int] = set()
+        """Of every encoding offered so far."""
+        self._open: dict[int, tuple[m.LayerOffer, Assembly]] = {}
+        self._headers_bytes: dict[int, int] = {}
+        """Of the headers layer of each series, decoded."""
         self._bad_chunks = 0
         self._received_bytes = 0
         self._unacknowledged = 0
@@ -71,18 +74,16 @@ class ReceivingConnection:
 
     def greet(self) -> None:
         """Answer the peer's hello."""
-        self._state = advance(RECEIVER, self._state, Act.GREET)
-        self._say(m.Hello(limits.PROTOCOL_VERSION, m.Role.RECEIVER, self._software))
+        hello = m.Hello(limits.PROTOCOL_VERSION, m.Role.RECEIVER, self._software)
+        self._act(Act.GREET, hello)
 
     def accept(self, held: tuple[bytes, ...]) -> None:
         """Take the study; ``held`` are the voxel digests of layers that need not come."""
-        self._state = advance(RECEIVER, self._state, Act.ACCEPT)
-        self._say(m.Accept(held))
+        self._act(Act.ACCEPT, m.Accept(held))
 
     def refuse(self, reason: str) -> None:
         """Do not take the study."""
-        self._state = advance(RECEIVER, self._state, Act.REFUSE)
-        self._say(m.Refuse(reason))
+        self._act(Act.REFUSE, m.Refuse(reason))
 
     def judge(self, number: int, verdict: m.Verdict) -> None:
         """Say what became of an encoding. HELD also stops the rest of it."""
@@ -112,15 +113,13 @@ class ReceivingConnection:
 
     def finish(self, *, exact: bool) -> None:
         """Give the receipt: the study is rebuilt, synced and hashed from disk."""
-        self._state = advance(RECEIVER, self._state, Act.FINISH)
-        if self._manifest is not None:
-            self._say(m.Done(self._manifest.study, exact))
+        study = self._manifest.study if self._manifest else b""
+        self._act(Act.FINISH, m.Done(study, exact))
 
     def leave(self, why: m.Why, reason: str) -> None:
         """Say farewell; the caller closes the transport once `next_frame` returns None."""
-        if self._state not in (State.DONE, State.CLOSED):
-            self._state = advance(RECEIVER, self._state, Act.LEAVE)
-            self._say(m.Farewell(why, reason))
+        if self._state is not State.DONE:
+            self._act(Act.LEAVE, m.Farewell(why, reason))
 
     # -- frames -------------------------------------------------------------------------------
 
@@ -156,7 +155,7 @@ class ReceivingConnection:
             case m.LayerOffer():
                 self._on_offer(message)
             case m.Withdraw(number=number):
-                require(number in self._offers, f"encoding {number} was never offered")
+                require(number in self._numbers, f"encoding {number} was never offered")
                 self._open.pop(number, None)
             case m.End(study=study):
                 require(
@@ -186,11 +185,14 @@ class ReceivingConnection:
     def _say(self, message: m.Message) -> None:
         self._control.append(pack_message(message))
 
-    def _answer(self, message: m.Message) -> None:
+    def _act(self, act: Act, message: m.Message) -> None:
         if self._state is State.CLOSED:
             return  # whoever has left need not be told
-        self._state = advance(RECEIVER, self._state, Act.ANSWER)
+        self._state = advance(RECEIVER, self._state, act)
         self._say(message)
+
+    def _answer(self, message: m.Message) -> None:
+        self._act(Act.ANSWER, message)
 
     def _owes_ack(self) -> bool:
         return self._unacknowledged > 0 and self._state not in _SILENT
@@ -210,29 +212,32 @@ class ReceivingConnection:
         self._plans[plan.series] = plan
 
     def _on_offer(self, offer: m.LayerOffer) -> None:
-        require(offer.number not in self._offers, f"encoding {offer.number} for a second time")
+        require(offer.number not in self._numbers, f"encoding {offer.number} for a second time")
         require(len(self._open) < limits.MAX_OPEN_LAYERS, "too many encodings under way")
         header = self._series(offer.key.series).header
         check_offer(offer, self._plans.get(offer.key.series), header)
-        under_way = sum(self._offers[number].size_bytes for number in self._open)
+        under_way = sum(other.size_bytes for other, _ in self._open.values())
         require(under_way + offer.size_bytes <= limits.MAX_OPEN_BYTES, "too many bytes under way")
-        self._offers[offer.number] = offer
-        self._open[offer.number] = Assembly(offer.size_bytes, offer.chunk_digests)
+        if offer.box is None:
+            size = self._headers_bytes.get(offer.key.series, 0) + offer.decoded_bytes
+            require(size <= limits.MAX_ATTACHMENT_BYTES, f"a headers layer of {size} bytes")
+            self._headers_bytes[offer.key.series] = size
+        self._numbers.add(offer.number)
+        self._open[offer.number] = offer, Assembly(offer.size_bytes, offer.chunk_digests)
 
     def _on_fragment(self, frame: Frame) -> list[Event]:
         fragment = unpack_fragment(frame.payload)
-        offer = self._offers.get(fragment.number)
-        if offer is None:
-            raise RemoteProtocolError(f"a fragment of encoding {fragment.number}, never offered")
-        assembly = self._open.get(fragment.number)
-        if assembly is None:
+        number = fragment.number
+        require(number in self._numbers, f"a fragment of encoding {number}, never offered")
+        if number not in self._open:
             return []  # of a layer that we hold already: it crossed our word on the way
+        offer, assembly = self._open[number]
         bad = assembly.add(fragment.offset, fragment.content)
         if bad is not None:
             self._bad_chunks += 1
             require(self._bad_chunks <= _MAX_BAD_CHUNKS, "chunks keep failing their hashes")
-            self._answer(m.Again(fragment.number, bad.offset, bad.size_bytes))
+            self._answer(m.Again(number, bad.offset, bad.size_bytes))
         if not assembly.complete:
             return []
-        del self._open[fragment.number]
+        del self._open[number]
         return [EncodingArrived(offer, assembly.payload())]

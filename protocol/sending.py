@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 _US = 1_000_000
 _WRAP_US = 1 << 32
+_MAX_AGAIN = 64
+"""Chunks of one session: a receiver that asks more often is broken, or has us send for ever."""
+_HEAP_SLACK = 1024
+"""Entries that no longer hold, beside one a layer, before the heap is made anew."""
 
 
 @dataclass(slots=True)
@@ -70,6 +74,8 @@ class SendingConnection:
         self._heap: list[tuple[Priority, int]] = []
         self._numbers = 0
         self._sent_bytes = 0
+        self._again = 0
+        self._study = b""
         self._paused = False
 
     # -- what the owner may ask ---------------------------------------------------------------
@@ -130,9 +136,15 @@ class SendingConnection:
 
     def reprioritise(self, number: int, priority: Priority) -> None:
         """Move what is unsent of an encoding to another place; nothing if it is gone already."""
-        if (out := self._layers.get(number)) is not None and not out.handed_out:
-            out.priority = priority
-            heapq.heappush(self._heap, (priority, number))
+        out = self._layers.get(number)
+        if out is None or out.handed_out or out.priority == priority:
+            return
+        out.priority = priority
+        heapq.heappush(self._heap, (priority, number))
+        if len(self._heap) > len(self._layers) + _HEAP_SLACK:  # a focus that moves to and fro
+            waiting = (item for item in self._layers.items() if not item[1].handed_out)
+            self._heap = [(other.priority, each) for each, other in waiting]
+            heapq.heapify(self._heap)
 
     def withdraw(self, number: int) -> None:
         """Send no more of an encoding; nothing if it is gone already."""
@@ -148,6 +160,7 @@ class SendingConnection:
         if self._layers:
             raise LocalProtocolError(f"cannot end: {len(self._layers)} layers are not settled")
         self._state = advance(SENDER, self._state, Act.END)
+        self._study = study
         self._say(m.End(study))
 
     def leave(self, why: m.Why, reason: str) -> None:
@@ -188,6 +201,9 @@ class SendingConnection:
             case m.Again(number=number):
                 self._on_again(message)
                 return []
+            case m.Done(study=study):
+                if study != self._study:
+                    raise RemoteProtocolError("a receipt for another study")
             case m.Pause():
                 self._paused = True
             case m.Resume():
@@ -279,6 +295,9 @@ class SendingConnection:
 
     def _on_again(self, ask: m.Again) -> None:
         self._known(ask.number)
+        self._again += 1
+        if self._again > _MAX_AGAIN:
+            raise RemoteProtocolError("chunks keep being asked for again")
         out = self._layers.get(ask.number)
         if out is None:
             return
