@@ -37,6 +37,7 @@ from shared.errors import (
     TransportClosed,
 )
 from shared.layer import LayerKey, Quality
+from shared.ownership import owned_count
 from shared.software import SOFTWARE
 from shared.tasks import one_error
 from shared.transports.pump import Pump
@@ -206,7 +207,7 @@ class SendingSession:
             self._crf[stage] = dict(encoded.settings).get("crf", crf)
             return encoded
         if self._held and await run(layer_digest, voxels, job) in self._held:
-            self.ledger.verified(job, job.box.voxels)
+            self.ledger.verified(job, owned_count(job.box, job.holes))
             return None
         codec = PLAIN_CODEC if job.key in self._plain else self._settings.exact_codec
         return await run(encode_exact, voxels, job, entry, codec, effort)
