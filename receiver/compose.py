@@ -6,15 +6,18 @@ was decoded, is the one that the sender declared. Blocking; one worker at a time
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from protocol.messages import Mark
 from protocol.stages import MARKS
+from receiver.attachment import Attachment
 from receiver.files import SeriesFiles
-from receiver.journal import JournalEntry, append_entry, read_entries
+from receiver.journal import JournalEntry, append_entry, read_entries, write_entries
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.header import Source
@@ -52,8 +55,9 @@ class GrowingVolume:
     def __init__(self, folder: Path, stem: str, entry: m.SeriesManifest) -> None:
         self.entry = entry
         self.files, resumed = SeriesFiles.open(folder, stem, entry.header)
-        self.held = self._recover() if resumed else ()
-        """Voxel digests of layers that an earlier session verified and this one has checked."""
+        self._held: dict[JournalEntry, bool] = self._recover() if resumed else {}
+        self.empty = not self._held
+        """Nothing has been painted: all voxels are missing, or will not be sent."""
         self.regions: dict[str, Region] = {}
         self.record = b""
         """MedROI's 54 bytes about the tissue box."""
@@ -61,13 +65,25 @@ class GrowingVolume:
         self.discarded_voxels = 0
         self.previews: list[tuple[Box, float]] = []
         """(box, largest error) of every preview painted."""
-        self.attachment: dict[int, bytes] = {}
-        """Pieces of the headers layer."""
+        self.attachment = Attachment(self.files.headers)
         self.path: Path | None = None
         """The finished file."""
         self.proven = False
         """The digest of the whole volume, computed from the file, is the manifest's."""
         self._reached: set[Mark] = set()
+
+    @property
+    def held(self) -> tuple[bytes, ...]:
+        """Voxel digests of layers that an earlier session verified and this one has checked.
+
+        Layers of a single value are not among them: every block of so much air has their digest,
+        wherever it lies, and one of those may still be missing. They cost a few bytes to offer.
+        """
+        return tuple(entry.digest for entry, flat in self._held.items() if not flat)
+
+    def holds(self, offer: m.LayerOffer) -> bool:
+        """Whether this very layer, in this very place, is held."""
+        return offer.box is not None and self._entry(offer) in self._held
 
     # -- the plan -----------------------------------------------------------------------------
 
@@ -75,6 +91,7 @@ class GrowingVolume:
         """Take the regions: count them, and mark what will not be sent."""
         self.regions = {region.name: region for region in plan.regions}
         self.record = plan.record
+        self.discarded_voxels = 0
         for region in plan.regions:
             if region.discarded:
                 self._discard(region)
@@ -97,7 +114,7 @@ class GrowingVolume:
             if roi_only and region.kind is not RegionKind.ROI:
                 continue
             count.total += owned_count(region.box, holes(region, region.box, self.regions))
-            for part, owned in self._planes(region) if self.held else ():
+            for part, owned in self._planes(region) if not self.empty else ():
                 quality = self.files.quality[part.slices]
                 chosen = quality if owned is None else quality[owned]
                 for level in count.at:
@@ -133,9 +150,11 @@ class GrowingVolume:
         if owned is not None:
             wanted &= owned
         shown = self.entry.window.from_preview(samples, np.dtype(self.entry.header.dtype))
+        # A preview may reach over voxels that will never be exact: those are not waited for.
+        gained = int(np.count_nonzero(quality[wanted] == Quality.MISSING))
         self.files.voxels[box.slices][wanted] = shown[wanted]
         quality[wanted] = Quality.PREVIEW
-        self._add(offer, {Quality.PREVIEW: int(np.count_nonzero(wanted))})
+        self._add(offer, {Quality.PREVIEW: gained})
         self.previews.append((box, offer.max_error))
 
     def paint_exact(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
@@ -161,10 +180,25 @@ class GrowingVolume:
         else:
             target[owned], quality[owned] = values[owned], Quality.VERIFIED
         self._add(offer, gained)
-        region = self.regions[offer.key.region]
-        without = holes(region, box, self.regions)
-        append_entry(self.files.journal, JournalEntry(box, without, offer.voxel_digest))
+        append_entry(self.files.journal, self._entry(offer))
         return True
+
+    def keep_headers(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
+        """Prove a piece of the headers layer and keep it.
+
+        Returns:
+            False where it does not have the declared digest.
+        """
+        piece = samples.tobytes()
+        if hashlib.sha256(piece).digest() != offer.voxel_digest:
+            return False
+        self.attachment.put(offer.key.block, piece)
+        return True
+
+    def _entry(self, offer: m.LayerOffer) -> JournalEntry:
+        assert offer.box is not None  # a layer of voxels
+        region = self.regions[offer.key.region]
+        return JournalEntry(offer.box, holes(region, offer.box, self.regions), offer.voxel_digest)
 
     def _place(self, offer: m.LayerOffer) -> tuple[Box, NDArray[np.bool_] | None]:
         assert offer.box is not None  # a layer of voxels
@@ -172,6 +206,7 @@ class GrowingVolume:
         return offer.box, owned_mask(offer.box, holes(region, offer.box, self.regions))
 
     def _add(self, offer: m.LayerOffer, gained: dict[Quality, int]) -> None:
+        self.empty = False
         of_roi = self.regions[offer.key.region].kind is RegionKind.ROI
         for count in (self.whole, self.roi) if of_roi else (self.whole,):
             for level, voxels in gained.items():
@@ -184,7 +219,7 @@ class GrowingVolume:
         fresh = []
         for mark, (of_roi, quality) in MARKS.items():
             count = self.roi if of_roi else self.whole
-            reached = 0 < count.total == count.at[quality]
+            reached = 0 < count.total == count.at[quality] and (of_roi or self._all_planned)
             if mark is Mark.WHOLE_EXACT:
                 reached = self.proven
             if reached and mark not in self._reached:
@@ -194,8 +229,18 @@ class GrowingVolume:
 
     @property
     def complete(self) -> bool:
-        """Whether every voxel that is to be exact is VERIFIED."""
-        return bool(self.regions) and self.whole.at[Quality.VERIFIED] == self.whole.total
+        """Whether every voxel that is to be exact is VERIFIED; what no plan names is missing."""
+        return self.missing_voxels == 0
+
+    @property
+    def missing_voxels(self) -> int:
+        """Voxels that are not VERIFIED, and not said to stay away either."""
+        voxels = prod(self.entry.header.shape)
+        return voxels - self.discarded_voxels - self.whole.at[Quality.VERIFIED]
+
+    @property
+    def _all_planned(self) -> bool:
+        return self.whole.total + self.discarded_voxels == prod(self.entry.header.shape)
 
     def prove(self) -> None:
         """Hash the whole volume from the file, once all of it is VERIFIED.
@@ -214,26 +259,38 @@ class GrowingVolume:
         if not self.proven:
             self.files.sync()
             return
-        content = b"".join(self.attachment[block] for block in sorted(self.attachment))
+        content = self.attachment.take()
         nifti = self.entry.header.source is Source.NIFTI
-        self.path = self.files.finish(content if nifti else b"")
         if content and not nifti:
             self.files.attach(content)
+        self.path = self.files.finish(content if nifti else b"")
 
-    def _recover(self) -> tuple[bytes, ...]:
-        """Believe of an earlier session only what its digests still prove."""
+    def _recover(self) -> dict[JournalEntry, bool]:
+        """Believe of an earlier session only what its digests still prove.
+
+        Returns:
+            Its layers, and whether all voxels of one are the same.
+        """
         whole = Box.whole(self.entry.header.shape)
-        good = []
+        good: dict[JournalEntry, bool] = {}
         for entry in read_entries(self.files.journal):
             if not entry.box.inside(whole) or not all(h.inside(entry.box) for h in entry.holes):
                 break
             owned = owned_mask(entry.box, entry.holes)
             found = np.ascontiguousarray(self.files.voxels[entry.box.slices])
             if region_digest(found, owned) == entry.digest:
-                good.append((entry, owned))
+                good[entry] = _is_flat(found if owned is None else found[owned])
         self.files.quality[...] = Quality.MISSING
-        for entry, owned in good:
+        for entry in good:
+            owned = owned_mask(entry.box, entry.holes)
             part = self.files.quality[entry.box.slices]
             part[slice(None) if owned is None else owned] = Quality.VERIFIED
         self.files.clear()
-        return tuple(entry.digest for entry, _ in good)
+        write_entries(self.files.journal, good)
+        return good
+
+
+def _is_flat(voxels: NDArray[Any]) -> bool:
+    """Whether all values are bitwise the same."""
+    bits = voxels.reshape(-1).view(f"u{voxels.itemsize}")
+    return not bits.size or bool((bits == bits[0]).all())

@@ -3,6 +3,7 @@
     series-1.partial.nii            voxels; those that are missing hold the fill value
     series-1.partial.quality.nii    uint8, `shared.layer.Quality` of every voxel
     series-1.partial.journal        what has been verified, a JSON line a layer
+    series-1.partial.headers        pieces of the headers layer
     series-1.nii                    in their place, once every voxel is proven
 
 The files are memory-mapped: what has arrived can be opened by any viewer at any moment, is never
@@ -11,7 +12,11 @@ held twice, and survives this process. Names come from us, never from the peer.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +37,8 @@ _DESCRIP = {348: (148, 80), 540: (240, 80)}
 _PARTIAL = b"PARTIAL: see the quality map beside this file"
 _LEGEND = b"medroi: 0 missing 1 discarded 2 preview 3 bounded 4 exact 5 verified"
 _QUALITY_OFFSET = 352
+_SPARE_BYTES = 256 << 20
+"""Left free on the disk: a study that took the last byte would stop every other one, and us."""
 
 
 def fill_value(dtype: np.dtype[Any]) -> float | int:
@@ -56,12 +63,26 @@ class SeriesFiles:
 
     @classmethod
     def open(cls, folder: Path, stem: str, header: SeriesHeader) -> tuple[SeriesFiles, bool]:
-        """The files of a series, and whether they were there already."""
+        """The files of a series, and whether they were there already.
+
+        Raises:
+            OSError: the disk does not take them; then none of them is left on it.
+        """
         voxels_path, quality_path = _partial(folder, stem), _quality(folder, stem)
-        resumed = _is_whole(voxels_path, header) and quality_path.is_file()
+        sizes = _sizes(header)
+        resumed = _has_size(voxels_path, sizes[0]) and _has_size(quality_path, sizes[1])
         if not resumed:
-            _create(voxels_path, header)
-            _create_quality(quality_path, header.shape, header.affine)
+            require_room(folder, sum(sizes))
+            _journal(folder, stem).unlink(missing_ok=True)
+        # Headers are written anew each time: the ones that lie there may be of other byte order.
+        try:
+            mode = "r+b" if resumed else "wb"
+            _put(voxels_path, mode, _partial_header(header), sizes[0])
+            _put(quality_path, mode, _quality_header(header.shape, header.affine), sizes[1])
+        except OSError:
+            if not resumed:
+                remove_series(folder, stem)
+            raise
         files = cls(
             folder,
             stem,
@@ -83,7 +104,12 @@ class SeriesFiles:
     @property
     def journal(self) -> Path:
         """Where verified layers are written down."""
-        return self.folder / f"{self.stem}.partial.journal"
+        return _journal(self.folder, self.stem)
+
+    @property
+    def headers(self) -> Path:
+        """Where the headers layer is kept while it comes."""
+        return _headers(self.folder, self.stem)
 
     def clear(self) -> None:
         """Set every voxel that is not VERIFIED to the fill value and MISSING."""
@@ -121,10 +147,46 @@ class SeriesFiles:
         return final
 
     def attach(self, headers: bytes) -> Path:
-        """Keep a DICOM series' headers beside its volume."""
+        """Keep a DICOM series' headers beside its volume; `finish` makes their name durable."""
         path = self.folder / f"{self.stem}.dicom-headers.zip"
-        path.write_bytes(headers)
+        with path.open("wb") as file:
+            file.write(headers)
+            file.flush()
+            os.fsync(file.fileno())
         return path
+
+
+def own_folder(folder: Path) -> None:
+    """Make a study's folder, or take the one that is there if only we can put files into it.
+
+    Raises:
+        OSError: it cannot be made, or is a link or another user's, who could make us write
+            anywhere.
+    """
+    folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    state = folder.lstat()
+    ours = not hasattr(os, "geteuid") or state.st_uid == os.geteuid()
+    shared = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(state.st_mode) or not ours or shared:
+        raise OSError(errno.EPERM, "the study's folder is not ours alone")
+
+
+def remove_series(folder: Path, stem: str) -> None:
+    """Take away what there is of a growing series; and its folder, if nothing else is in it."""
+    for name in (_partial, _quality, _journal, _headers):
+        name(folder, stem).unlink(missing_ok=True)
+    with suppress(OSError):  # it is not empty
+        folder.rmdir()
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Does the disk hold so many bytes more, and still have some to spare?
+
+    Raises:
+        OSError: it does not.
+    """
+    if shutil.disk_usage(folder).free < size + _SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sync_folder(folder: Path) -> None:
@@ -144,40 +206,51 @@ def _quality(folder: Path, stem: str) -> Path:
     return folder / f"{stem}.partial.quality.nii"
 
 
-def _is_whole(path: Path, header: SeriesHeader) -> bool:
+def _journal(folder: Path, stem: str) -> Path:
+    return folder / f"{stem}.partial.journal"
+
+
+def _headers(folder: Path, stem: str) -> Path:
+    return folder / f"{stem}.partial.headers"
+
+
+def _sizes(header: SeriesHeader) -> tuple[int, int]:
+    """Bytes of the voxels' file and of the quality map."""
     z, y, x = header.shape
-    size = header.voxel_offset + z * y * x * np.dtype(header.dtype).itemsize
+    voxels = z * y * x
+    return header.voxel_offset + voxels * np.dtype(header.dtype).itemsize, _QUALITY_OFFSET + voxels
+
+
+def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _create(path: Path, header: SeriesHeader) -> None:
-    """A file of the right size whose header says that it is partial. Room is reserved now, so that
-    a full disk is found before the study is accepted."""
-    z, y, x = header.shape
-    size = header.voxel_offset + z * y * x * np.dtype(header.dtype).itemsize
+def _partial_header(header: SeriesHeader) -> bytes:
+    """The source's header, saying that this is not the source."""
     start, room = _DESCRIP[len(header.file_header)]
     marked = bytearray(header.file_header)
     marked[start : start + room] = _PARTIAL.ljust(room, b"\0")
-    _reserve(path, bytes(marked), size)
+    return bytes(marked)
 
 
-def _create_quality(path: Path, shape: Triple, affine: Affine) -> None:
+def _quality_header(shape: Triple, affine: Affine) -> bytes:
     import nibabel
 
-    map_header: Any = nibabel.Nifti1Header()  # type: ignore[no-untyped-call]
-    map_header.set_data_dtype(np.uint8)
-    map_header.set_data_shape(shape[::-1])
-    map_header.set_sform(np.reshape(affine, (4, 4)), code=1)
-    map_header.set_xyzt_units("mm")
-    map_header["descrip"] = _LEGEND
-    map_header["vox_offset"] = _QUALITY_OFFSET
-    map_header["magic"] = b"n+1"
-    z, y, x = shape
-    _reserve(path, map_header.binaryblock, _QUALITY_OFFSET + z * y * x)
+    header: Any = nibabel.Nifti1Header()  # type: ignore[no-untyped-call]
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(shape[::-1])
+    header.set_sform(np.reshape(affine, (4, 4)), code=1)
+    header.set_xyzt_units("mm")
+    header["descrip"] = _LEGEND
+    header["vox_offset"] = _QUALITY_OFFSET
+    header["magic"] = b"n+1"
+    return bytes(header.binaryblock)
 
 
-def _reserve(path: Path, head: bytes, size: int) -> None:
-    with path.open("wb") as file:
+def _put(path: Path, mode: str, head: bytes, size: int) -> None:
+    """A header at the start of a file of this size. Room is reserved now, so that a full disk is
+    found before the study is accepted."""
+    with path.open(mode) as file:
         file.write(head)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)

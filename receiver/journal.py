@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from shared.geometry import Box
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _MAX_BYTES = 64 << 20
@@ -32,15 +33,18 @@ class JournalEntry:
 
 def append_entry(path: Path, entry: JournalEntry) -> None:
     """Write a layer down."""
-    line = json.dumps(
-        {
-            "box": [entry.box.start, entry.box.stop],
-            "holes": [[hole.start, hole.stop] for hole in entry.holes],
-            "digest": entry.digest.hex(),
-        }
-    )
     with path.open("a") as file:
-        file.write(line + "\n")
+        file.write(_line(entry))
+
+
+def write_entries(path: Path, entries: Iterable[JournalEntry]) -> None:
+    """Have the journal say these layers and nothing else, or leave it as it is.
+
+    What a crash has torn has to go, or nothing that is written behind it would be read again.
+    """
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(map(_line, entries)))
+    part.replace(path)
 
 
 def read_entries(path: Path) -> list[JournalEntry]:
@@ -51,9 +55,18 @@ def read_entries(path: Path) -> list[JournalEntry]:
     for line in path.read_text(errors="replace").splitlines()[:_MAX_HELD]:
         try:
             entries.append(_entry(line))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             break
     return entries
+
+
+def _line(entry: JournalEntry) -> str:
+    fields = {
+        "box": [entry.box.start, entry.box.stop],
+        "holes": [[hole.start, hole.stop] for hole in entry.holes],
+        "digest": entry.digest.hex(),
+    }
+    return json.dumps(fields) + "\n"
 
 
 def _entry(line: str) -> JournalEntry:

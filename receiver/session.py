@@ -8,7 +8,7 @@ transport ─> Pump ─> ReceivingConnection ─> queue ─> decode (children) �
 from __future__ import annotations
 
 import asyncio
-import hashlib
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from protocol.parting import error_of, farewell_of
 from protocol.receiving import ReceivingConnection
 from protocol.stages import STAGES, stage_of
 from protocol.states import State
-from receiver.compose import GrowingVolume
+from receiver.backlog import Backlog
 from receiver.decode import DecodeTask
+from receiver.store import disk_errors, forget_empty, open_volumes, study_folder
 from shared.errors import (
     CodecError,
-    InputError,
     IntegrityError,
     MedroiError,
     RemoteProtocolError,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from protocol.events import Event
+    from receiver.compose import GrowingVolume
     from receiver.decode import Decoder
     from receiver.watch import Watcher
     from shared.clock import Clock
@@ -54,6 +55,10 @@ _QUEUE = 8
 _HEARD = 64
 """Events that wait their turn while files are opened or decoders are busy, acknowledged all the
 same. More stay unread in the transport, which slows the sender."""
+_BACKLOG_BYTES = 64 << 20
+"""Of encodings among these and the ones being decoded, beyond which nothing more is read."""
+_MAX_HELD = 16_000
+"""Digests that an Accept has room for; layers beyond are offered, and then said to be held."""
 _HELLO_S = 10.0
 """A peer that has not said hello by then is dropped."""
 
@@ -82,12 +87,15 @@ class ReceivingSession:
         self._claim = claim
         self.connection = ReceivingConnection(software=SOFTWARE)
         self._heard: asyncio.Queue[Event] = asyncio.Queue(_HEARD)
-        self._pump = Pump(self.connection, transport, clock, self._heard.put)
+        self._pump = Pump(self.connection, transport, clock, self._hear)
         self._arrived: asyncio.Queue[EncodingArrived] = asyncio.Queue(_QUEUE)
+        self._backlog = Backlog(_BACKLOG_BYTES)
         self._painting = asyncio.Lock()
         self._wanted: set[LayerKey] = set()
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self.manifest: m.Manifest | None = None
+        self.folder: Path | None = None
+        """Where the study is put; None before its manifest."""
         self.volumes: list[GrowingVolume] = []
         self.bytes = {stage.name: 0 for stage in STAGES}
         """Encoded bytes received, by stage."""
@@ -118,6 +126,7 @@ class ReceivingSession:
                 raise TransportClosed("the sender closed the connection before the study was done")
         except MedroiError as error:
             await self._part(error)
+            await self._workers.run(forget_empty, self.volumes)
             raise
         except asyncio.CancelledError:
             await asyncio.shield(self._part(None))
@@ -135,21 +144,22 @@ class ReceivingSession:
         if broken is not None:
             raise broken
 
-    @property
-    def folder(self) -> Path | None:
-        """Where the study is put; None before its manifest."""
-        return self._out / self.manifest.study.hex()[:16] if self.manifest else None
-
     async def _expect_hello(self) -> None:
         await self._clock.sleep_s(_HELLO_S)
         if self.connection.state is State.NEW:
             raise RemoteProtocolError("the peer did not say hello")
 
+    async def _hear(self, event: Event) -> None:
+        await self._heard.put(event)
+        if isinstance(event, EncodingArrived):
+            await self._backlog.add(len(event.payload))
+
     async def _event_loop(self) -> None:
         while True:
             event = await self._heard.get()
             try:
-                await self._on_event(event)
+                with disk_errors(self._out):
+                    await self._on_event(event)
             finally:
                 self._heard.task_done()
             self._pump.wake()
@@ -164,7 +174,7 @@ class ReceivingSession:
             case m.Plan():
                 async with self._painting:
                     await self._workers.run(self._volume(event.series).set_plan, event)
-                    await self._note_progress(event.series)
+                    await self._prove(event.series)
             case m.LayerOffer():
                 await self._on_offer(event)
             case EncodingArrived():
@@ -181,28 +191,21 @@ class ReceivingSession:
     async def _on_manifest(self, manifest: m.Manifest) -> None:
         await self._claim(manifest.study)
         self.manifest = manifest
+        self.folder = study_folder(self._out, manifest)
         try:
-            self.volumes = await self._workers.run(self._open_volumes, manifest)
+            self.volumes = await self._workers.run(open_volumes, self.folder, manifest)
         except OSError as error:
             self.connection.refuse(f"the clinic's disk does not take it: {error.strerror}")
-            raise InputError(self._out, f"the study is not taken: {error.strerror}") from error
-        held = tuple(digest for volume in self.volumes for digest in volume.held)
-        self.connection.accept(held)
+            raise
+        held = (digest for volume in self.volumes for digest in volume.held)
+        self.connection.accept(tuple(islice(held, _MAX_HELD)))
         await self._watcher.began(self)
-
-    def _open_volumes(self, manifest: m.Manifest) -> list[GrowingVolume]:
-        folder = self._out / manifest.study.hex()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        return [
-            GrowingVolume(folder, f"series-{number}", entry)
-            for number, entry in enumerate(manifest.series, start=1)
-        ]
 
     async def _on_offer(self, offer: m.LayerOffer) -> None:
         volume = self._volume(offer.key.series)
         if offer.box is not None:
             await self._workers.run(volume.check_offer, offer)
-        if offer.voxel_digest and offer.voxel_digest in volume.held:
+        if volume.holds(offer):
             self.connection.judge(offer.number, m.Verdict.HELD)
 
     # -- decoding and painting ----------------------------------------------------------------
@@ -211,8 +214,10 @@ class ReceivingSession:
         while True:
             arrived = await self._arrived.get()
             try:
-                await self._take(arrived.offer, arrived.payload)
+                with disk_errors(self._out):
+                    await self._take(arrived.offer, arrived.payload)
             finally:
+                self._backlog.remove(len(arrived.payload))
                 self._arrived.task_done()
             self._pump.wake()
 
@@ -252,22 +257,22 @@ class ReceivingSession:
 
     async def _paint(self, offer: m.LayerOffer, samples: NDArray[np.generic]) -> bool:
         volume = self._volume(offer.key.series)
-        if offer.box is None:
-            content = samples.tobytes()
-            good = hashlib.sha256(content).digest() == offer.voxel_digest
-            if good:
-                volume.attachment[offer.key.block] = content
-            return good
         async with self._painting:
+            if offer.box is None:
+                return await self._workers.run(volume.keep_headers, offer, samples)
             if offer.key.quality < Quality.EXACT:
                 await self._workers.run(volume.paint_preview, offer, samples)
                 good = True
             else:
                 good = await self._workers.run(volume.paint_exact, offer, samples)
-            if volume.complete and not volume.proven and not volume.discarded_voxels:
-                await self._workers.run(volume.prove)
-            await self._note_progress(offer.key.series)
+            await self._prove(offer.key.series)
         return good
+
+    async def _prove(self, series: int) -> None:
+        volume = self._volume(series)
+        if volume.complete and not volume.proven and not volume.discarded_voxels:
+            await self._workers.run(volume.prove)
+        await self._note_progress(series)
 
     async def _note_progress(self, series: int) -> None:
         for mark in self._volume(series).new_marks():
@@ -285,7 +290,7 @@ class ReceivingSession:
         """Everything has been sent: is everything here, and is it right?"""
         for volume in self.volumes:
             if not volume.complete:
-                missing = volume.whole.total - volume.whole.at[Quality.VERIFIED]
+                missing = volume.missing_voxels
                 raise RemoteProtocolError(f"the study ended with {missing} voxels missing")
         async with self._painting:
             for volume in self.volumes:

@@ -1,0 +1,65 @@
+"""A study's folder: volumes opened in it, and taken away again where nothing has come of them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from receiver.compose import GrowingVolume
+from receiver.files import own_folder, remove_series
+from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from protocol.messages import Manifest
+
+_NAME_DIGITS = 16
+
+
+def study_folder(out: Path, manifest: Manifest) -> Path:
+    """Where a study is put, named by its own digest."""
+    return out / manifest.study.hex()[:_NAME_DIGITS]
+
+
+def open_volumes(folder: Path, manifest: Manifest) -> list[GrowingVolume]:
+    """Every series of a study, as far as an earlier session has brought it. Blocking.
+
+    Raises:
+        OSError: the disk does not take it; it is left as it was.
+    """
+    own_folder(folder)
+    volumes: list[GrowingVolume] = []
+    try:
+        for number, entry in enumerate(manifest.series, start=1):
+            volumes.append(GrowingVolume(folder, f"series-{number}", entry))
+    except OSError:
+        forget_empty(volumes)
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+        raise
+    return volumes
+
+
+def forget_empty(volumes: Sequence[GrowingVolume]) -> None:
+    """Give back the room of series of which nothing has come, or peers could fill a disk with them.
+
+    Blocking; the volumes are not used after this.
+    """
+    for volume in volumes:
+        if volume.empty:
+            remove_series(volume.files.folder, volume.files.stem)
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """What the clinic's disk does not take ends one session and no other.
+
+    Raises:
+        InputError: instead of an `OSError` inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(out, f"the study is not taken: {error.strerror or error}") from error
