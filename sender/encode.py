@@ -27,14 +27,16 @@ from shared.ownership import owned_count, owned_mask
 from shared.volume import region_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from protocol.messages import SeriesManifest
     from sender.layering import LayerJob
+    from sender.prepare import Series
     from sender.preview import PreviewTarget
     from shared.codecs.base import Codec
+    from shared.layer import LayerKey
 
 PLAIN_CODEC = "zstd"
 """Takes anything: what is left when a codec cannot, or did not prove right at the receiver."""
@@ -57,6 +59,16 @@ class Encoded:
 def layer_digest(voxels: NDArray[Any], job: LayerJob) -> bytes:
     """The digest that proves an exact layer, whichever way it is encoded."""
     return region_digest(_block(voxels, job), owned_mask(job.box, job.holes))
+
+
+def exact_digests(study: Iterable[Series]) -> dict[LayerKey, bytes]:
+    """The digests of all exact layers of a study: one pass over all of its voxels."""
+    return {
+        job.key: layer_digest(series.volume.voxels, job)
+        for series in study
+        for job in series.jobs
+        if not is_preview(job)
+    }
 
 
 def encode_exact(

@@ -9,10 +9,11 @@ schedule ─> encode (workers) ─> offer ─> SendingConnection ─> Pump ─> 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from protocol import messages as m
-from protocol.chunks import chunk_digests
 from protocol.parting import error_of, farewell_of
 from protocol.sending import SendingConnection
 from protocol.stages import STAGES, UNFOCUSED, Priority
@@ -22,9 +23,10 @@ from sender.encode import (
     encode_bytes,
     encode_exact,
     encode_lossy,
-    layer_digest,
+    exact_digests,
 )
 from sender.ledger import Ledger
+from sender.offers import layer_offer, piece_offer
 from sender.preview import FIRST_CRF
 from sender.progress import progress_of
 from sender.schedule import Link, Schedule
@@ -65,8 +67,6 @@ class Offered(NamedTuple):
 
     job: LayerJob
     owned_voxels: int
-    voxel_digest: bytes
-    """Empty for a preview."""
 
 
 class SendingSession:
@@ -97,8 +97,11 @@ class SendingSession:
         self._offered: dict[int, Offered] = {}
         self._previews = 0
         """Being encoded now."""
+        self._headers: dict[int, tuple[m.LayerOffer, bytes]] = {}
+        """Pieces of headers layers that are offered: they may be asked for once more."""
         self._plain: set[LayerKey] = set()
-        self._held: frozenset[bytes] = frozenset()
+        self._held: frozenset[LayerKey] = frozenset()
+        """Layers that the receiver has from an earlier session."""
         self._crf: dict[tuple[int, str], int] = {}
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self.exact: bool | None = None
@@ -206,7 +209,7 @@ class SendingSession:
             self._previews -= 1
             self._crf[stage] = dict(encoded.settings).get("crf", crf)
             return encoded
-        if self._held and await run(layer_digest, voxels, job) in self._held:
+        if job.key in self._held:
             self.ledger.verified(job, owned_count(job.box, job.holes))
             return None
         codec = PLAIN_CODEC if job.key in self._plain else self._settings.exact_codec
@@ -214,50 +217,31 @@ class SendingSession:
 
     def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         promoted = self._schedule.promotes(job, len(encoded.payload), self._link())
-        offer = m.LayerOffer(
-            number=self.connection.next_number(),
-            key=job.key,
-            box=job.box,
-            owned_voxels=encoded.owned_voxels,
-            codec=encoded.codec,
-            settings=encoded.settings,
-            size_bytes=len(encoded.payload),
-            decoded_bytes=0,
-            chunk_digests=chunk_digests(encoded.payload),
-            voxel_digest=encoded.voxel_digest,
-            max_error=encoded.fidelity.max_error,
-        )
+        offer = layer_offer(self.connection.next_number(), job, encoded)
         priority = self._schedule.priority(job, promoted=promoted)
-        self._offered[offer.number] = Offered(job, encoded.owned_voxels, encoded.voxel_digest)
+        self._offered[offer.number] = Offered(job, encoded.owned_voxels)
         self.ledger.encoded(job, encoded)
         self.connection.offer_layer(offer, encoded.payload, priority)
         self._pump.wake()
 
     async def _offer_headers(self, study: Study) -> None:
         """What the files held beside the voxels, last of all."""
-        place = len(STAGES) - 1
         for number, series in enumerate(study.series):
             content = await self._workers.run(series.volume.attachment)
             for block, start in enumerate(range(0, len(content), _HEADERS_PIECE_BYTES)):
                 piece = content[start : start + _HEADERS_PIECE_BYTES]
                 encoded = await self._workers.run(encode_bytes, piece)
                 self.ledger.headers_encoded(encoded)
-                offer = m.LayerOffer(
-                    number=self.connection.next_number(),
-                    key=LayerKey(number, m.HEADERS_REGION, Quality.EXACT, block),
-                    box=None,
-                    owned_voxels=0,
-                    codec=encoded.codec,
-                    settings=encoded.settings,
-                    size_bytes=len(encoded.payload),
-                    decoded_bytes=len(piece),
-                    chunk_digests=chunk_digests(encoded.payload),
-                    voxel_digest=encoded.voxel_digest,
-                    max_error=0.0,
-                )
-                priority = Priority(UNFOCUSED, number, place, 0, 0, block)
-                self.connection.offer_layer(offer, encoded.payload, priority)
-                self._pump.wake()
+                key = LayerKey(number, m.HEADERS_REGION, Quality.EXACT, block)
+                offer = piece_offer(self.connection.next_number(), key, encoded, len(piece))
+                self._offer_piece(offer, encoded.payload)
+
+    def _offer_piece(self, offer: m.LayerOffer, payload: bytes) -> None:
+        self._headers[offer.number] = offer, payload
+        place = len(STAGES) - 1
+        priority = Priority(UNFOCUSED, offer.key.series, place, 0, 0, offer.key.block)
+        self.connection.offer_layer(offer, payload, priority)
+        self._pump.wake()
 
     # -- what the receiver says ---------------------------------------------------------------
 
@@ -266,10 +250,11 @@ class SendingSession:
             case m.Hello():
                 self._mark(m.Mark.CONNECTED)
             case m.Accept(held=held):
-                self._on_held(frozenset(held))
+                await self._on_held(held)
             case m.Refuse(reason=reason):
                 raise PeerRefused(f"the receiver refuses the study: {reason}")
             case m.LayerVerdict(number=number, verdict=verdict):
+                self._headers.pop(number, None)
                 offered = self._offered.pop(number, None)
                 if offered is not None and verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
                     self.ledger.verified(offered.job, offered.owned_voxels)
@@ -287,12 +272,20 @@ class SendingSession:
                 pass
         self._changed.set()
 
-    def _on_held(self, held: frozenset[bytes]) -> None:
-        """What the receiver has from an earlier session is not sent, or no further."""
-        self._held = held
+    async def _on_held(self, held: tuple[bytes, ...]) -> None:
+        """What the receiver has from an earlier session is not sent, or no further.
+
+        A digest does not say where its voxels lie, and layers may be alike: those are spared only
+        where the receiver has as many of them as there are.
+        """
+        if not held or self._study is None:
+            return
+        digests = await self._workers.run(exact_digests, self._study.series)
+        there, here = Counter(held), Counter(digests.values())
+        self._held = frozenset(key for key in digests if there[digests[key]] >= here[digests[key]])
         unsent = self.connection.unsettled
         for number, offered in list(self._offered.items()):
-            if offered.voxel_digest in held:
+            if offered.job.key in self._held:
                 del self._offered[number]
                 self.connection.withdraw(number)
                 self.ledger.spared(offered.job, unsent.get(number, 0))
@@ -314,14 +307,21 @@ class SendingSession:
 
     def _on_want(self, number: int) -> None:
         """The receiver got other voxels than we declared: once more, coded as plainly as can be."""
-        offered = self._offered.pop(number, None)
-        if offered is None:
+        offered, piece = self._offered.pop(number, None), self._headers.pop(number, None)
+        if offered is not None:
+            self._note_plain(offered.job.key)
+            self._schedule.put_back(offered.job)
+        elif piece is not None:
+            offer, payload = piece  # coded plainly already
+            self._note_plain(offer.key)
+            self._offer_piece(replace(offer, number=self.connection.next_number()), payload)
+        else:
             raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
-        job = offered.job
-        if job.key in self._plain:
-            raise IntegrityError(f"{job.key} does not prove right at the receiver, coded plainly")
-        self._plain.add(job.key)
-        self._schedule.put_back(job)
+
+    def _note_plain(self, key: LayerKey) -> None:
+        if key in self._plain:
+            raise IntegrityError(f"{key} does not prove right at the receiver, coded plainly")
+        self._plain.add(key)
 
     def _mark(self, mark: m.Mark) -> None:
         if self._timeline.mark(mark.value):

@@ -57,7 +57,7 @@ def progress(
         connection_of({n: left for n, (_, left) in given.items()}, rate_bps, in_flight_bytes),
         ledger,
         Schedule(pending),
-        {n: Offered(job, voxels_of(job), b"") for n, (job, _) in given.items()},
+        {n: Offered(job, voxels_of(job)) for n, (job, _) in given.items()},
         elapsed_s,
     )
 

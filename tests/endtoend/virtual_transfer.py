@@ -1,0 +1,190 @@
+"""Whole transfers in virtual time: both real sessions, real codecs, real files, a modelled link."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from receiver.decode import InlineDecoder
+from receiver.session import ReceivingSession
+from receiver.watch import NoWatcher
+from sender.prepare import prepare_study
+from sender.session import SendingSession
+from sender.settings import SendSettings
+from shared.clock import LoopClock
+from shared.errors import MedroiError
+from shared.link import LinkProfile, parse_link
+from shared.timeline import Timeline
+from shared.transports.simulated import SimulatedLine, SimulatedTransport
+from shared.workers import InlineWorkers
+from tests.sender.read.files import nifti
+from tests.virtual import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from protocol.messages import Mark
+    from receiver.compose import GrowingVolume
+    from receiver.decode import Decoder, DecodeTask
+    from receiver.watch import Watcher
+    from sender.prepare import Study
+
+SLOW = "rate=256k,rtt=100ms"
+
+
+@dataclass
+class Ended:
+    """A transfer that has ended, at both ends."""
+
+    sender: SendingSession
+    receiver: ReceivingSession
+    near: SimulatedTransport
+    far: SimulatedTransport
+    sent: Timeline
+    """The sender's marks, in seconds since the transfer began."""
+    received: Timeline
+    errors: list[MedroiError | None] = field(default_factory=lambda: [None, None])
+    """How the sender and the receiver ended."""
+    ended_s: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """When they ended, in seconds since the transfer began."""
+
+    @property
+    def volume(self) -> GrowingVolume:
+        """The first series as it is at the receiver."""
+        return self.receiver.volumes[0]
+
+    def at_s(self, mark: Mark) -> float:
+        """When the receiver had reached a mark."""
+        reached_s = self.received[mark.value]
+        assert reached_s is not None, f"{mark} was not reached"
+        return reached_s
+
+
+class Watching(NoWatcher):
+    """Looks on, and does something of a test's when a mark is reached."""
+
+    def __init__(
+        self, act: Callable[[ReceivingSession, int, Mark], None] = lambda *_: None
+    ) -> None:
+        self.act = act
+        self.seen: list[tuple[int, Mark]] = []
+
+    async def reached(self, session: ReceivingSession, series: int, mark: Mark) -> None:
+        self.seen.append((series, mark))
+        self.act(session, series, mark)
+
+
+class Corrupting(InlineDecoder):
+    """Decodes, and gets some of it wrong."""
+
+    def __init__(self, is_wrong: Callable[[DecodeTask], bool]) -> None:
+        self.is_wrong = is_wrong
+        self.tasks: list[DecodeTask] = []
+
+    async def decode(self, task: DecodeTask) -> NDArray[Any]:
+        samples = await super().decode(task)
+        self.tasks.append(task)
+        if self.is_wrong(task):
+            samples = samples.copy()
+            samples.reshape(-1).view("u1")[0] ^= 1
+        return samples
+
+
+def link_of(text: str = SLOW) -> LinkProfile:
+    """A link as the command line takes it."""
+    return parse_link(text)
+
+
+def study_in(
+    folder: Path,
+    files: Mapping[str, NDArray[Any] | bytes],
+    settings: SendSettings,
+    *,
+    volume: int | None = None,
+) -> Study:
+    """A study of NIfTI files of these names, written first."""
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        raw = content if isinstance(content, bytes) else nifti(content)
+        (folder / name).write_bytes(raw)
+    paths = [folder / name for name in files]
+    return prepare_study(paths, settings, series=None, volume=volume)
+
+
+def send(
+    study: Study,
+    out: Path,
+    link: str = SLOW,
+    *,
+    seed: int = 0,
+    settings: SendSettings | None = None,
+    decoder: Decoder | None = None,
+    watcher: Watcher | None = None,
+    meanwhile: Callable[[Ended], Coroutine[Any, Any, None]] | None = None,
+) -> Ended:
+    """Send a study over a line of its own, to the end of both sessions."""
+    profile = link_of(link)
+
+    async def main() -> Ended:
+        line = SimulatedLine(profile, seed)
+        return await transfer(study, out, line, settings, decoder, watcher, meanwhile)
+
+    return run_virtual(main(), limit_s=3600)
+
+
+async def transfer(
+    study: Study,
+    out: Path,
+    line: SimulatedLine,
+    settings: SendSettings | None = None,
+    decoder: Decoder | None = None,
+    watcher: Watcher | None = None,
+    meanwhile: Callable[[Ended], Coroutine[Any, Any, None]] | None = None,
+) -> Ended:
+    """One connection over a line, on a loop of virtual time."""
+    loop = asyncio.get_running_loop()
+    near, far = line.connect()
+
+    began_s = loop.time()
+
+    def age_s() -> float:
+        return loop.time() - began_s
+
+    async def prepared() -> Study:
+        return study
+
+    async def claim(_study: bytes) -> None:
+        return
+
+    clock, workers = LoopClock(), InlineWorkers()
+    sent, received = Timeline(age_s), Timeline(age_s)
+    sender = SendingSession(near, workers, clock, settings or SendSettings(), sent)
+    receiver = ReceivingSession(
+        far,
+        decoder or InlineDecoder(),
+        workers,
+        clock,
+        out,
+        received,
+        watcher or NoWatcher(),
+        claim,
+    )
+    ended = Ended(sender, receiver, near, far, sent, received)
+
+    async def noting(end: int, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except MedroiError as error:
+            ended.errors[end] = error
+        ended.ended_s[end] = age_s()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(noting(0, sender.run(prepared())))
+        group.create_task(noting(1, receiver.run()))
+        if meanwhile is not None:
+            group.create_task(meanwhile(ended))
+    return ended
