@@ -102,6 +102,9 @@ class SendingSession:
         self._plain: set[LayerKey] = set()
         self._held: frozenset[LayerKey] = frozenset()
         """Layers that the receiver has from an earlier session."""
+        self._spared: set[int] = set()
+        """Encodings of such layers that were offered before we heard of it: whatever becomes of
+        what was sent of them does not matter."""
         self._crf: dict[tuple[int, str], int] = {}
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self.exact: bool | None = None
@@ -256,6 +259,8 @@ class SendingSession:
             case m.LayerVerdict(number=number, verdict=verdict):
                 self._headers.pop(number, None)
                 offered = self._offered.pop(number, None)
+                if verdict is m.Verdict.HELD:
+                    self._spared.add(number)
                 if offered is not None and verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
                     self.ledger.verified(offered.job, offered.owned_voxels)
             case m.StageReached(series=series, mark=mark):
@@ -287,6 +292,7 @@ class SendingSession:
         for number, offered in list(self._offered.items()):
             if offered.job.key in self._held:
                 del self._offered[number]
+                self._spared.add(number)
                 self.connection.withdraw(number)
                 self.ledger.spared(offered.job, unsent.get(number, 0))
                 self.ledger.verified(offered.job, offered.owned_voxels)
@@ -315,7 +321,7 @@ class SendingSession:
             offer, payload = piece  # coded plainly already
             self._note_plain(offer.key)
             self._offer_piece(replace(offer, number=self.connection.next_number()), payload)
-        else:
+        elif number not in self._spared:
             raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
 
     def _note_plain(self, key: LayerKey) -> None:

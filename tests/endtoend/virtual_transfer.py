@@ -6,9 +6,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from receiver.compose import GrowingVolume
 from receiver.decode import InlineDecoder
 from receiver.session import ReceivingSession
 from receiver.watch import NoWatcher
+from sender import layering
 from sender.prepare import prepare_study
 from sender.session import SendingSession
 from sender.settings import SendSettings
@@ -25,13 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
+    import pytest
     from numpy.typing import NDArray
 
-    from protocol.messages import Mark
-    from receiver.compose import GrowingVolume
+    from protocol.messages import LayerOffer, Mark
     from receiver.decode import Decoder, DecodeTask
     from receiver.watch import Watcher
     from sender.prepare import Study
+    from shared.geometry import Box
+    from shared.layer import LayerKey
+    from shared.workers import Workers
 
 SLOW = "rate=256k,rtt=100ms"
 
@@ -125,13 +130,14 @@ def send(
     decoder: Decoder | None = None,
     watcher: Watcher | None = None,
     meanwhile: Callable[[Ended], Coroutine[Any, Any, None]] | None = None,
+    workers: Workers | None = None,
 ) -> Ended:
     """Send a study over a line of its own, to the end of both sessions."""
     profile = link_of(link)
 
     async def main() -> Ended:
         line = SimulatedLine(profile, seed)
-        return await transfer(study, out, line, settings, decoder, watcher, meanwhile)
+        return await transfer(study, out, line, settings, decoder, watcher, meanwhile, workers)
 
     return run_virtual(main(), limit_s=3600)
 
@@ -144,6 +150,7 @@ async def transfer(
     decoder: Decoder | None = None,
     watcher: Watcher | None = None,
     meanwhile: Callable[[Ended], Coroutine[Any, Any, None]] | None = None,
+    workers: Workers | None = None,
 ) -> Ended:
     """One connection over a line, on a loop of virtual time."""
     loop = asyncio.get_running_loop()
@@ -160,7 +167,7 @@ async def transfer(
     async def claim(_study: bytes) -> None:
         return
 
-    clock, workers = LoopClock(), InlineWorkers()
+    clock, workers = LoopClock(), workers or InlineWorkers()
     sent, received = Timeline(age_s), Timeline(age_s)
     sender = SendingSession(near, workers, clock, settings or SendSettings(), sent)
     receiver = ReceivingSession(
@@ -188,3 +195,40 @@ async def transfer(
         if meanwhile is not None:
             group.create_task(meanwhile(ended))
     return ended
+
+
+@dataclass
+class Painted:
+    """Every exact layer that was proven, in order, and those that were not."""
+
+    proven: list[LayerKey] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    size_bytes: int = 0
+    """Of the encodings of those that were proven."""
+    refused: list[tuple[LayerKey, str]] = field(default_factory=list)
+    """With the codec that was used."""
+
+
+def watch_painting(monkeypatch: pytest.MonkeyPatch) -> Painted:
+    """Note every exact layer that a receiver paints from now on."""
+    noted = Painted()
+    paint = GrowingVolume.paint_exact
+
+    def note(volume: GrowingVolume, offer: LayerOffer, samples: NDArray[Any]) -> bool:
+        good = paint(volume, offer, samples)
+        if good and offer.box is not None:
+            noted.proven.append(offer.key)
+            noted.boxes.append(offer.box)
+            noted.size_bytes += offer.size_bytes
+        elif not good:
+            noted.refused.append((offer.key, offer.codec))
+        return good
+
+    monkeypatch.setattr(GrowingVolume, "paint_exact", note)
+    return noted
+
+
+def cut_small(monkeypatch: pytest.MonkeyPatch, block_voxels: int) -> None:
+    """Have every region cut in blocks of about so many voxels, from now on."""
+    sizes = dict.fromkeys(layering._BLOCK_VOXELS, block_voxels)
+    monkeypatch.setattr(layering, "_BLOCK_VOXELS", sizes)
