@@ -19,7 +19,7 @@ import numpy as np
 
 from receiver.decode_child import ANSWER, LENGTH
 from shared.codecs.registry import codec_named
-from shared.errors import CodecError
+from shared.errors import CodecError, SettingsError
 from shared.workers import usable_cores
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ class InlineDecoder:
     async def decode(self, task: DecodeTask) -> NDArray[Any]:
         """See `Decoder`."""
         await asyncio.sleep(0)
-        codec = codec_named(task.codec)
+        try:
+            codec = codec_named(task.codec)
+        except SettingsError as error:  # the peer's, here
+            raise CodecError(str(error)) from error
         return codec.decode(task.payload, task.shape, task.dtype, dict(task.settings))
 
 
@@ -124,6 +127,7 @@ class _Child:
         environment = {"PYTHONPATH": _ROOT, "PATH": os.defpath, "OMP_NUM_THREADS": "1"}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # or it would import whatever lies in the folder that we were started in
             "-m",
             "receiver.decode_child",
             stdin=asyncio.subprocess.PIPE,
