@@ -86,8 +86,8 @@ def _panel(plane: Plane, black: float, white: float) -> NDArray[np.uint8]:
     pick = np.ix_(
         *(np.arange(new) * old // new for new, old in zip(shape, (rows, columns), strict=False))
     )
-    real = np.nan_to_num(plane.values[pick].astype(np.float64))
-    gray = np.clip((real - black) / (white - black), 0, 1) * 255
+    real = np.nan_to_num(plane.values[pick].astype(np.float64), nan=black)
+    gray = (np.clip(real, black, white) - black) / (white - black) * 255
     quality = plane.quality[pick]
     panel = np.repeat(gray[:, :, None], 3, axis=2)
     down, across = np.indices(shape)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import permutations
+from math import hypot, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +16,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from receiver.compose import GrowingVolume
+    from shared.geometry import Triple
 
 _LETTERS = (("L", "R"), ("P", "A"), ("F", "H"))
 """Where each RAS axis comes from and where it goes: x from left to right, and so on."""
 _UPPER, _LEFTMOST = ("A", "H"), ("R", "A")
 """What is shown at the top and at the left, by convention."""
+_UPRIGHT, _ACROSS = ("F", "H"), ("L", "R")
+"""What lies along a picture's height, and along its width, whenever it is in the picture."""
+_MOST_VOXELS = 1024
+"""Along a side, about: larger planes are thinned, for a screen and for our memory."""
+_MOST_ASPECT = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,55 +50,82 @@ class Plane:
 def take_planes(volume: GrowingVolume) -> tuple[Plane, ...]:
     """Copies of the planes through the middle of the foremost ROI, or of the volume.
 
-    Blocking and quick: it reads three slices. A volume of one slice has one plane.
+    Blocking and quick: it reads three slices. Of an axis that has one voxel only the plane across
+    it is taken.
     """
     header = volume.entry.header
     rois = [region.box for region in volume.regions.values() if region.kind is RegionKind.ROI]
     centre_of = rois[0] if rois else Box.whole(header.shape)
     centre = [(a + b) // 2 for a, b in zip(centre_of.start, centre_of.stop, strict=True)]
     affine = np.reshape(header.affine, (4, 4))[:3, :3][:, ::-1]  # columns now (z, y, x)
-    spacing = np.linalg.norm(affine, axis=0)
+    spacing = [hypot(*column) for column in affine.T.tolist()]
+    ends = _ends(affine, spacing) if header.affine_known else [("", "")] * 3
     planes = []
-    for axis, name in enumerate("zyx"):
+    for axis in _axes(header.shape):
         rows, columns = (other for other in range(3) if other != axis)
-        if header.shape[rows] == 1 or (header.shape[columns] == 1 and axis != 0):
-            continue
-        index: list[slice | int] = [slice(None)] * 3
-        index[axis] = centre[axis]
+        step = max(1, max(header.shape[rows], header.shape[columns]) // _MOST_VOXELS)
+        index = [slice(None, None, step)] * 3
+        index[axis] = slice(centre[axis], centre[axis] + 1)
         where = tuple(index)
         flat = [
-            (box.start[rows], box.start[columns], box.stop[rows], box.stop[columns])
+            (
+                box.start[rows] // step,
+                box.start[columns] // step,
+                -(-box.stop[rows] // step),
+                -(-box.stop[columns] // step),
+            )
             for box in rois
             if box.start[axis] <= centre[axis] < box.stop[axis]
         ]
         plane = Plane(
-            f"{name} = {centre[axis]}",
-            np.array(volume.files.voxels[where]),
-            np.array(volume.files.quality[where]),
-            float(spacing[rows] / spacing[columns]) if spacing[columns] else 1.0,
+            f"{'zyx'[axis]} = {centre[axis]}",
+            np.array(volume.files.voxels[where].squeeze(axis)),
+            np.array(volume.files.quality[where].squeeze(axis)),
+            _aspect(spacing[rows], spacing[columns]),
             tuple(flat),
-            _sides(affine[:, rows], affine[:, columns]) if header.affine_known else ("",) * 4,
+            (*ends[rows], *ends[columns]),
         )
         planes.append(_as_read(plane))
     return tuple(planes)
 
 
+def _axes(shape: Triple) -> list[int]:
+    """The axes across which there is something to see: a plane with a height and a width."""
+    size = prod(shape)
+    seen = [axis for axis in range(3) if min(shape[:axis] + shape[axis + 1 :]) > 1]
+    return seen or [max(range(3), key=lambda axis: size // shape[axis])]
+
+
+def _aspect(height_mm: float, width_mm: float) -> float:
+    """Of a voxel in a plane; 1 where its sizes are not those of anything real."""
+    ratio = height_mm / width_mm if width_mm else 0.0
+    return ratio if 1 / _MOST_ASPECT < ratio < _MOST_ASPECT else 1.0
+
+
 def _as_read(plane: Plane) -> Plane:
     """The plane as it is hung for reading: front or head up, patient's right or front on the left.
 
-    Only the picture is turned, by mirroring; voxels never are. An unknown orientation stays as it
-    is stored.
+    Only the picture is turned, by exchanging rows and columns and by mirroring; voxels never are.
+    An unknown orientation stays as it is stored.
     """
+    top, _, left, _ = plane.sides
+    if top in _ACROSS or left in _UPRIGHT:
+        plane = replace(
+            plane,
+            values=plane.values.T,
+            quality=plane.quality.T,
+            aspect=1 / plane.aspect,
+            rois=tuple((c0, r0, c1, r1) for r0, c0, r1, c1 in plane.rois),
+            sides=(*plane.sides[2:], *plane.sides[:2]),
+        )
     top, bottom, left, right = plane.sides
     if bottom in _UPPER:
+        height = plane.values.shape[0]
         plane = replace(
             plane,
             values=plane.values[::-1],
             quality=plane.quality[::-1],
-            rois=tuple(
-                (len(plane.values) - r1, c0, len(plane.values) - r0, c1)
-                for r0, c0, r1, c1 in plane.rois
-            ),
+            rois=tuple((height - r1, c0, height - r0, c1) for r0, c0, r1, c1 in plane.rois),
             sides=(bottom, top, left, right),
         )
     if right in _LEFTMOST:
@@ -105,13 +140,20 @@ def _as_read(plane: Plane) -> Plane:
     return plane
 
 
-def _sides(down: NDArray[np.float64], across: NDArray[np.float64]) -> tuple[str, str, str, str]:
-    """The letters of a plane's edges, from the patient directions of its rows and columns."""
-    (top, bottom), (left, right) = _ends(down), _ends(across)
-    return top, bottom, left, right
+def _ends(affine: NDArray[np.float64], spacing: list[float]) -> list[tuple[str, str]]:
+    """The letters of either end of the axes (z, y, x): each patient direction for one of them.
 
-
-def _ends(direction: NDArray[np.float64]) -> tuple[str, str]:
-    axis = int(np.argmax(np.abs(direction)))
-    start, stop = _LETTERS[axis]
-    return (start, stop) if direction[axis] > 0 else (stop, start)
+    Oblique axes get the letters that they are nearest to, all three taken together.
+    """
+    cosines = [
+        [value / length if length else 0.0 for value in column]
+        for column, length in zip(affine.T.tolist(), spacing, strict=True)
+    ]
+    chosen = max(
+        permutations(range(3)),
+        key=lambda order: sum(abs(cosines[axis][to]) for axis, to in enumerate(order)),
+    )
+    return [
+        _LETTERS[to] if cosines[axis][to] > 0 else _LETTERS[to][::-1]
+        for axis, to in enumerate(chosen)
+    ]
