@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,13 +54,15 @@ class GrowingVolume:
     def __init__(self, folder: Path, stem: str, entry: m.SeriesManifest) -> None:
         self.entry = entry
         self.files, resumed = SeriesFiles.open(folder, stem, entry.header)
-        self._held: dict[JournalEntry, bool] = self._recover() if resumed else {}
-        self.empty = not self._held
+        self.held = self._recover() if resumed else ()
+        """Voxel digests of layers that an earlier session verified and this one has checked."""
+        self.empty = not self.held
         """Nothing has been painted: all voxels are missing, or will not be sent."""
         self.regions: dict[str, Region] = {}
         self.record = b""
         """MedROI's 54 bytes about the tissue box."""
-        self.roi, self.whole = Count(), Count()
+        self.roi, self.whole = Count(), Count(Box.whole(entry.header.shape).voxels)
+        """How far the ROI has come; and all that is not discarded, planned already or not."""
         self.discarded_voxels = 0
         self.previews: list[tuple[Box, float]] = []
         """(box, largest error) of every preview painted."""
@@ -72,30 +73,22 @@ class GrowingVolume:
         """The digest of the whole volume, computed from the file, is the manifest's."""
         self._reached: set[Mark] = set()
 
-    @property
-    def held(self) -> tuple[bytes, ...]:
-        """Voxel digests of layers that an earlier session verified and this one has checked.
-
-        Layers of a single value are not among them: every block of so much air has their digest,
-        wherever it lies, and one of those may still be missing. They cost a few bytes to offer.
-        """
-        return tuple(entry.digest for entry, flat in self._held.items() if not flat)
-
-    def holds(self, offer: m.LayerOffer) -> bool:
-        """Whether this very layer, in this very place, is held."""
-        return offer.box is not None and self._entry(offer) in self._held
-
     # -- the plan -----------------------------------------------------------------------------
 
     def set_plan(self, plan: m.Plan) -> None:
         """Take the regions: count them, and mark what will not be sent."""
         self.regions = {region.name: region for region in plan.regions}
         self.record = plan.record
-        self.discarded_voxels = 0
-        for region in plan.regions:
-            if region.discarded:
-                self._discard(region)
-        self.roi, self.whole = self._count(roi_only=True), self._count(roi_only=False)
+        discarded = [region for region in plan.regions if region.discarded]
+        for region in discarded:
+            self._discard(region)
+        lost = self._count(discarded)
+        self.discarded_voxels = lost.total
+        self.whole = self._count([_whole(self.entry)])
+        self.whole.total -= lost.total
+        for level in lost.at:  # a preview may reach over voxels that will never be exact
+            self.whole.at[level] -= lost.at[level]
+        self.roi = self._count([region for region in plan.regions if region.kind is RegionKind.ROI])
 
     def _discard(self, region: Region) -> None:
         for part, owned in self._planes(region):
@@ -104,15 +97,10 @@ class GrowingVolume:
             if owned is not None:
                 lost &= owned
             quality[lost] = Quality.DISCARDED
-            self.discarded_voxels += part.voxels if owned is None else int(owned.sum())
 
-    def _count(self, *, roi_only: bool) -> Count:
+    def _count(self, regions: list[Region]) -> Count:
         count = Count()
-        for region in self.regions.values():
-            if region.kind is RegionKind.SURROUNDINGS or region.discarded:
-                continue
-            if roi_only and region.kind is not RegionKind.ROI:
-                continue
+        for region in regions:
             count.total += owned_count(region.box, holes(region, region.box, self.regions))
             for part, owned in self._planes(region) if not self.empty else ():
                 quality = self.files.quality[part.slices]
@@ -142,6 +130,20 @@ class GrowingVolume:
         if owns != offer.owned_voxels:
             raise RemoteProtocolError(f"{offer.key} owns {owns} voxels, not {offer.owned_voxels}")
 
+    def holds(self, offer: m.LayerOffer) -> bool:
+        """Whether all that an exact layer owns is VERIFIED already, and is what it would bring.
+
+        Its digest alone would not tell: every block of so much air has the same.
+        """
+        if offer.box is None or offer.key.quality is not Quality.EXACT:
+            return False
+        box, owned = self._place(offer)
+        known = self.files.quality[box.slices] == Quality.VERIFIED
+        if not (known if owned is None else known[owned]).all():
+            return False
+        found = np.ascontiguousarray(self.files.voxels[box.slices])
+        return region_digest(found, owned) == offer.voxel_digest
+
     def paint_preview(self, offer: m.LayerOffer, samples: NDArray[Any]) -> None:
         """Show a preview where nothing better is."""
         box, owned = self._place(offer)
@@ -150,7 +152,6 @@ class GrowingVolume:
         if owned is not None:
             wanted &= owned
         shown = self.entry.window.from_preview(samples, np.dtype(self.entry.header.dtype))
-        # A preview may reach over voxels that will never be exact: those are not waited for.
         gained = int(np.count_nonzero(quality[wanted] == Quality.MISSING))
         self.files.voxels[box.slices][wanted] = shown[wanted]
         quality[wanted] = Quality.PREVIEW
@@ -180,7 +181,8 @@ class GrowingVolume:
         else:
             target[owned], quality[owned] = values[owned], Quality.VERIFIED
         self._add(offer, gained)
-        append_entry(self.files.journal, self._entry(offer))
+        without = holes(self.regions[offer.key.region], box, self.regions)
+        append_entry(self.files.journal, JournalEntry(box, without, offer.voxel_digest))
         return True
 
     def keep_headers(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
@@ -194,11 +196,6 @@ class GrowingVolume:
             return False
         self.attachment.put(offer.key.block, piece)
         return True
-
-    def _entry(self, offer: m.LayerOffer) -> JournalEntry:
-        assert offer.box is not None  # a layer of voxels
-        region = self.regions[offer.key.region]
-        return JournalEntry(offer.box, holes(region, offer.box, self.regions), offer.voxel_digest)
 
     def _place(self, offer: m.LayerOffer) -> tuple[Box, NDArray[np.bool_] | None]:
         assert offer.box is not None  # a layer of voxels
@@ -219,7 +216,7 @@ class GrowingVolume:
         fresh = []
         for mark, (of_roi, quality) in MARKS.items():
             count = self.roi if of_roi else self.whole
-            reached = 0 < count.total == count.at[quality] and (of_roi or self._all_planned)
+            reached = 0 < count.total == count.at[quality]
             if mark is Mark.WHOLE_EXACT:
                 reached = self.proven
             if reached and mark not in self._reached:
@@ -235,12 +232,7 @@ class GrowingVolume:
     @property
     def missing_voxels(self) -> int:
         """Voxels that are not VERIFIED, and not said to stay away either."""
-        voxels = prod(self.entry.header.shape)
-        return voxels - self.discarded_voxels - self.whole.at[Quality.VERIFIED]
-
-    @property
-    def _all_planned(self) -> bool:
-        return self.whole.total + self.discarded_voxels == prod(self.entry.header.shape)
+        return self.whole.total - self.whole.at[Quality.VERIFIED]
 
     def prove(self) -> None:
         """Hash the whole volume from the file, once all of it is VERIFIED.
@@ -265,32 +257,30 @@ class GrowingVolume:
             self.files.attach(content)
         self.path = self.files.finish(content if nifti else b"")
 
-    def _recover(self) -> dict[JournalEntry, bool]:
+    def _recover(self) -> tuple[bytes, ...]:
         """Believe of an earlier session only what its digests still prove.
 
-        Returns:
-            Its layers, and whether all voxels of one are the same.
+        A layer that brings nothing beside those before it is dropped: who compares digests has to
+        know how many places have one.
         """
         whole = Box.whole(self.entry.header.shape)
-        good: dict[JournalEntry, bool] = {}
+        good = []
+        self.files.quality[...] = Quality.MISSING
         for entry in read_entries(self.files.journal):
             if not entry.box.inside(whole) or not all(h.inside(entry.box) for h in entry.holes):
                 break
             owned = owned_mask(entry.box, entry.holes)
+            chosen = slice(None) if owned is None else owned
+            quality = self.files.quality[entry.box.slices]
             found = np.ascontiguousarray(self.files.voxels[entry.box.slices])
-            if region_digest(found, owned) == entry.digest:
-                good[entry] = _is_flat(found if owned is None else found[owned])
-        self.files.quality[...] = Quality.MISSING
-        for entry in good:
-            owned = owned_mask(entry.box, entry.holes)
-            part = self.files.quality[entry.box.slices]
-            part[slice(None) if owned is None else owned] = Quality.VERIFIED
+            new = (quality[chosen] != Quality.VERIFIED).any()
+            if new and region_digest(found, owned) == entry.digest:
+                quality[chosen] = Quality.VERIFIED
+                good.append(entry)
         self.files.clear()
         write_entries(self.files.journal, good)
-        return good
+        return tuple(entry.digest for entry in good)
 
 
-def _is_flat(voxels: NDArray[Any]) -> bool:
-    """Whether all values are bitwise the same."""
-    bits = voxels.reshape(-1).view(f"u{voxels.itemsize}")
-    return not bits.size or bool((bits == bits[0]).all())
+def _whole(entry: m.SeriesManifest) -> Region:
+    return Region("", RegionKind.BACKGROUND, Box.whole(entry.header.shape))

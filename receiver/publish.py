@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from math import floor
 from typing import TYPE_CHECKING
 
 from protocol.messages import Mark
@@ -53,6 +54,8 @@ class Publisher:
             work = await self._due.get()
             try:
                 await self._workers.run(work)
+            except OSError as error:  # the study goes on without
+                self._display.say(f"  not written: {error}")
             finally:
                 self._due.task_done()
 
@@ -101,11 +104,16 @@ def badge(volume: GrowingVolume) -> str:
     parts = []
     if roi.total:
         done = roi.share(Quality.VERIFIED)
-        parts.append("ROI EXACT" if done == 1 else f"ROI {done:.0%} exact")
-    parts.append(f"whole {whole.share(Quality.VERIFIED):.0%} exact")
-    missing = 1 - whole.share(Quality.PREVIEW)
-    if missing:
-        parts.append(f"{missing:.0%} missing")
+        parts.append("ROI EXACT" if done == 1 else f"ROI {_percent(done)} exact")
+    parts.append(f"whole {_percent(whole.share(Quality.VERIFIED))} exact")
+    seen = whole.share(Quality.PREVIEW)
+    if seen < 1:
+        parts.append(f"{100 - floor(seen * 100)} % missing")
     if volume.discarded_voxels:
         parts.append("background not sent")
     return ", ".join(parts) + " - PREVIEW PARTS ARE NOT FOR PRIMARY DIAGNOSIS"
+
+
+def _percent(share: float) -> str:
+    """Rounded down: what is 100 % is all of it."""
+    return f"{floor(share * 100)} %"

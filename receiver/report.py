@@ -41,7 +41,7 @@ def receiver_report(
     stats = transport.stats()
     volumes = session.volumes
     name = session.manifest.study.hex() if session.manifest else None
-    proven = all(volume.proven for volume in volumes)
+    proven = bool(volumes) and all(volume.proven for volume in volumes)
     one = volumes[0].entry.digest.hex() if len(volumes) == 1 else name
     return Report(
         end="receiver",

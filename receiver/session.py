@@ -205,7 +205,8 @@ class ReceivingSession:
         volume = self._volume(offer.key.series)
         if offer.box is not None:
             await self._workers.run(volume.check_offer, offer)
-        if volume.holds(offer):
+        held = await self._workers.run(volume.holds, offer) if volume.held else False
+        if held:
             self.connection.judge(offer.number, m.Verdict.HELD)
 
     # -- decoding and painting ----------------------------------------------------------------
