@@ -5,7 +5,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+# The first Python >= 3.11 that starts and can make environments: a name on the PATH proves nothing.
+PYTHON ?= $(firstword $(shell for p in python3 python3.13 python3.12 python3.11; do \
+    $$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done))
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 STUDY ?=
 ROI ?=
@@ -35,6 +37,7 @@ peers:
 	@sh .ci/peers
 
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "medroi needs Python 3.11 or later with its venv module (python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/bin/python
