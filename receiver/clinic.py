@@ -150,7 +150,7 @@ class Clinic:
 
     async def _claim(self, visit: _Visit, study: bytes) -> None:
         """One connection a study: the newest has it, and the one before it ends first."""
-        if (before := self._current.get(study)) is not None:
+        while (before := self._current.get(study)) is not None:  # others may wait for it too
             before.superseded = True
             await before.transport.close()
             await before.ended.wait()
@@ -177,10 +177,13 @@ class Clinic:
             outcome=visit.outcome,
             exit_code=visit.code,
         )
-        folder = visit.session.folder
+        folder = visit.session.folder if visit.session.volumes else None  # or it is not ours
         for path in (self._reception.report, folder / "report.json" if folder else None):
             if path is not None and path.parent.is_dir():
-                write_report(report, path)
+                try:
+                    write_report(report, path)
+                except OSError as error:
+                    self._display.say(f"no report in {path}: {error.strerror or error}")
 
     async def _show(self, session: ReceivingSession) -> None:
         before = 0

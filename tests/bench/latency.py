@@ -153,7 +153,7 @@ def _free_port() -> int:
 
 def _over_exact(report: dict[str, Any], what: str) -> float:
     """What was sent over what the exact layers of the same regions take alone, less one."""
-    sizes = report["bytes"]
+    sizes: dict[str, int] = report["bytes"]
     return sizes[what] / sum(size for name, size in sizes.items() if name.endswith("_exact")) - 1
 
 

@@ -22,6 +22,8 @@ from tests.virtual import run_virtual
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shared.display import Progress
+
 WARNING = "PREVIEW PARTS ARE NOT FOR PRIMARY DIAGNOSIS"
 
 
@@ -33,6 +35,9 @@ class Said(PlainDisplay):
 
     def say(self, sentence: str) -> None:
         self.lines.append(sentence)
+
+    def show(self, progress: Progress, now_s: float) -> None:
+        """Where things stand is not a thing that is said."""
 
 
 @dataclass

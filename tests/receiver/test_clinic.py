@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from protocol import messages as m
+from protocol.limits import PROTOCOL_VERSION
+from receiver import clinic as clinic_module
+from receiver.clinic import Clinic, Reception, receive
+from receiver.decode import InlineDecoder
+from shared.clock import LoopClock
+from shared.errors import ExitCode, SettingsError
+from shared.link import parse_link
+from shared.transports.simulated import simulated_pair
+from shared.workers import InlineWorkers
+from tests.receiver.studies import PLAN, REGIONS, Peer, Study, send_all, study
+from tests.receiver.test_publish import Said
+from tests.virtual import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from receiver.decode import DecodeTask
+
+
+@pytest.fixture(autouse=True)
+def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clinic_module, "SystemClock", LoopClock)
+
+
+class Site:
+    """A clinic on virtual time, and the peers that connect to it."""
+
+    def __init__(self, out: Path, *, once: bool = True, **changes: Any) -> None:
+        self.said = Said()
+        reception = Reception("127.0.0.1", 0, out, once, out / "recv.json", False, False)
+        self.reception = replace(reception, **changes)
+        self.decoder = InlineDecoder()
+        self.clinic = Clinic(self.reception, InlineWorkers(), self.decoder, self.said)
+        self.visits = 0
+
+    async def visit(self, script: Callable[[Peer], Coroutine[Any, Any, None]]) -> None:
+        """One connection, from its first byte to its last."""
+        near, far = simulated_pair(parse_link("rate=100M,rtt=2ms"), self.visits)
+        self.visits += 1
+        peer = Peer(near)
+
+        async def take() -> None:
+            await self.clinic.take(far)
+            await far.close()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(take())
+            listening = group.create_task(peer.listen())
+            playing = group.create_task(script(peer))
+            await listening
+            playing.cancel()
+
+    @property
+    def is_done(self) -> bool:
+        return self.clinic._done.done()
+
+    def report(self) -> dict[str, Any]:
+        assert self.reception.report is not None
+        content: dict[str, Any] = json.loads(self.reception.report.read_text())
+        return content
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    run_virtual(main(), limit_s=3600)
+
+
+def whole(sent: Study) -> Callable[[Peer], Coroutine[Any, Any, None]]:
+    return lambda peer: send_all(peer, sent, sent.layers())
+
+
+async def silence(_peer: Peer) -> None:
+    await asyncio.sleep(3600)
+
+
+async def nonsense(peer: Peer) -> None:
+    await peer.transport.send(b"GET / HTTP/1.1\r\n\r\n")
+
+
+async def hello_only(peer: Peer) -> None:
+    await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"))
+    await peer.hear(m.Hello)
+    await peer.transport.close()
+
+
+async def wrong_version(peer: Peer) -> None:
+    await peer.say(m.Hello(99, m.Role.SENDER, "x"))
+    await silence(peer)
+
+
+def inside(folder: Path, pattern: str = "*") -> list[Path]:
+    return list(folder.glob(pattern))
+
+
+GARBAGE = (silence, nonsense, hello_only, wrong_version)
+
+
+def test_one_study_and_it_is_done(tmp_path: Path) -> None:
+    async def main() -> None:
+        site = Site(tmp_path)
+        await site.visit(whole(study()))
+        assert await site.clinic.until_done() is ExitCode.OK
+        assert site.said.lines[-1].startswith("stored and verified: every voxel is exact, in ")
+        assert site.report()["exact"] is True
+        assert site.report()["exit_code"] == 0
+        folder = tmp_path / study().manifest.study.hex()[:16]
+        assert json.loads((folder / "report.json").read_text()) == site.report()
+
+    run(main)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_connections_that_bring_no_study_end_nothing(
+    tmp_path: Path, garbage: Callable[[Peer], Coroutine[Any, Any, None]]
+) -> None:
+    async def main() -> None:
+        site = Site(tmp_path)
+        await site.visit(garbage)
+        assert not site.is_done
+        assert site.said.lines[-1].startswith("a connection without a study: ")
+        assert not inside(tmp_path)
+        await site.visit(whole(study()))
+        assert await site.clinic.until_done() is ExitCode.OK
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "words"),
+    [
+        (m.Farewell(m.Why.STOPPED, "enough"), ExitCode.INTERRUPTED, "the sender left: enough"),
+        (m.End(bytes(32)), ExitCode.PEER_REFUSED, "an end that is not the manifest's"),
+        (None, ExitCode.INTERRUPTED, "closed the connection before the study was done"),
+    ],
+)
+def test_how_the_one_study_ends_is_how_the_command_ends(
+    tmp_path: Path, last: m.Message | None, code: ExitCode, words: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.begin(study().manifest, PLAN)
+        await peer.offer(*study().layer(0, "roi0"))
+        if last is None:
+            await peer.transport.close()
+        else:
+            await peer.say(last)
+            await silence(peer)
+
+    async def main() -> None:
+        site = Site(tmp_path)
+        await site.visit(script)
+        assert await site.clinic.until_done() is code
+        assert words in site.said.lines[-1]
+        assert site.report()["exit_code"] == int(code)
+        assert site.report()["outcome"] == site.said.lines[-1]
+        assert not site.report()["exact"]
+
+    run(main)
+
+
+def test_without_once_it_goes_on_whatever_happens(tmp_path: Path) -> None:
+    async def main() -> None:
+        site = Site(tmp_path, once=False)
+        for number in range(3):
+            for script in (*GARBAGE, whole(study(seed=number))):
+                await site.visit(script)
+        assert not site.is_done
+        assert len(inside(tmp_path, "*/series-1.nii")) == 3
+
+    run(main)
+
+
+def test_studies_arrive_side_by_side(tmp_path: Path) -> None:
+    async def main() -> None:
+        site = Site(tmp_path, once=False)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(site.visit(whole(study(seed=number))))
+                group.create_task(site.visit(GARBAGE[number % 4]))
+        assert len(inside(tmp_path, "*/series-1.nii")) == 5
+
+    run(main)
+
+
+def test_a_discarded_background_is_named_in_the_outcome(tmp_path: Path) -> None:
+    plan = replace(PLAN, regions=(*REGIONS[:3], replace(REGIONS[3], discarded=True)))
+    sent = study(plan=plan)
+    layers = [sent.layer(0, "roi0"), sent.layer(1, "tissue")]
+
+    async def main() -> None:
+        site = Site(tmp_path)
+        await site.visit(lambda peer: send_all(peer, sent, layers))
+        assert await site.clinic.until_done() is ExitCode.OK
+        assert "the background was not sent" in site.said.lines[-1]
+        assert site.report()["exact"] is False
+        assert site.report()["sha256"] is None
+
+    run(main)
+
+
+# -- one connection a study -----------------------------------------------------------------------
+
+
+def test_a_newer_connection_takes_a_study_over(tmp_path: Path) -> None:
+    """The old line hangs; its end is not the end of the command."""
+    sent = study()
+    ended: list[str] = []
+
+    async def hanging(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*sent.layer(0, "roi0"))
+        await peer.hear(m.LayerVerdict)
+        await silence(peer)
+
+    async def newer(peer: Peer) -> None:
+        accept = await peer.begin(sent.manifest, sent.plan)
+        assert len(accept.held) == 1  # what the old one proved
+        ended.append("taken over")
+        for number, region in enumerate(("tissue", "background")):
+            await peer.offer(*sent.layer(number, region))
+        await peer.end(sent.manifest)
+
+    async def main() -> None:
+        site = Site(tmp_path)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(site.visit(hanging))
+            await asyncio.sleep(1)
+            await site.visit(newer)
+        assert ended == ["taken over"]
+        assert await site.clinic.until_done() is ExitCode.OK
+
+    run(main)
+
+
+def test_of_many_connections_with_one_study_never_two_have_it(tmp_path: Path) -> None:
+    sent = study()
+    began: list[int] = []
+
+    def contender(number: int) -> Callable[[Peer], Coroutine[Any, Any, None]]:
+        async def script(peer: Peer) -> None:
+            await peer.begin(sent.manifest, sent.plan)
+            began.append(number)
+            await peer.offer(*sent.layer(0, "roi0"))
+            await silence(peer)
+
+        return script
+
+    async def main() -> None:
+        site = Site(tmp_path, once=False)
+        having = 0
+        claim, conclude = site.clinic._claim, site.clinic._conclude
+
+        async def claimed(visit: Any, study: bytes) -> None:
+            nonlocal having
+            await claim(visit, study)
+            having += 1
+            assert having == 1
+
+        def concluded(visit: Any) -> None:
+            nonlocal having
+            having -= site.clinic._current.get(sent.manifest.study) is visit
+            conclude(visit)
+
+        site.clinic._claim = claimed  # type: ignore[method-assign]
+        site.clinic._conclude = concluded  # type: ignore[method-assign]
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(site.visit(contender(number)))
+            await asyncio.sleep(60)
+            await site.visit(whole(sent))
+        assert having == 0
+        assert began
+        assert (tmp_path / sent.manifest.study.hex()[:16] / "series-1.nii").exists()
+
+    run(main)
+
+
+# -- what is left behind --------------------------------------------------------------------------
+
+
+def test_a_report_that_cannot_be_written_is_said_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+
+    async def main() -> None:
+        site = Site(tmp_path, report=tmp_path / "taken")
+        await site.visit(whole(study()))
+        assert await site.clinic.until_done() is ExitCode.OK
+        assert site.said.lines[-1].startswith(f"no report in {tmp_path / 'taken'}")
+
+    run(main)
+
+
+def test_a_study_of_which_nothing_came_leaves_no_folder_for_a_report(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.begin(study().manifest, PLAN)
+        await peer.transport.close()
+
+    async def main() -> None:
+        site = Site(tmp_path, once=False)
+        await site.visit(script)
+        assert inside(tmp_path) == [tmp_path / "recv.json"]
+
+    run(main)
+
+
+def test_nothing_is_written_through_a_link_in_the_out_folder(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / study().manifest.study.hex()[:16]).symlink_to(elsewhere)
+
+    async def script(peer: Peer) -> None:
+        await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"))
+        await peer.hear(m.Hello)
+        await peer.say(study().manifest)
+        await peer.hear(m.Refuse)
+
+    async def main() -> None:
+        site = Site(tmp_path)
+        await site.visit(script)
+        assert await site.clinic.until_done() is ExitCode.INPUT_REFUSED
+        assert not inside(elsewhere)
+
+    run(main)
+
+
+def test_being_stopped_is_written_down(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.begin(study().manifest, PLAN)
+        await peer.offer(*study().layer(0, "roi0"))
+        await silence(peer)
+
+    async def main() -> None:
+        site = Site(tmp_path)
+        async with asyncio.TaskGroup() as group:
+            visit = group.create_task(site.visit(script))
+            await asyncio.sleep(1)
+            visit.cancel()
+        assert site.report()["outcome"] == "the receiver was stopped"
+        assert site.report()["exit_code"] == int(ExitCode.INTERRUPTED)
+
+    run(main)
+
+
+def test_a_fault_of_our_own_is_not_hidden(tmp_path: Path) -> None:
+    class Broken(InlineDecoder):
+        async def decode(self, task: DecodeTask) -> Any:
+            raise ZeroDivisionError(task.codec)
+
+    async def main() -> None:
+        site = Site(tmp_path)
+        site.clinic._decoder = Broken()
+        with pytest.raises(ExceptionGroup) as caught:
+            await site.visit(whole(study()))
+        assert caught.group_contains(ZeroDivisionError)
+        assert site.report()["outcome"] == "a fault of medroi itself"
+        assert site.report()["exit_code"] == int(ExitCode.UNEXPECTED)
+
+    run(main)
+
+
+# -- a whole run ----------------------------------------------------------------------------------
+
+
+def reception(out: Path, **changes: Any) -> Reception:
+    return replace(Reception("127.0.0.1", 0, out, True, None, False, True), **changes)
+
+
+def test_what_cannot_be_used_is_a_setting_to_change(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for wrong in (
+            reception(file),
+            reception(file / "below"),
+            reception(tmp_path / "out", host="192.0.2.1"),
+            reception(tmp_path / "out", host="0.0.0.0"),
+            reception(tmp_path / "out", host="example.org"),
+            reception(tmp_path / "out", port=port),
+        ):
+            with pytest.raises(SettingsError):
+                asyncio.run(receive(wrong))
+
+
+def test_progress_counts_all_series_and_nothing_before_it_has_come(tmp_path: Path) -> None:
+    seen: list[tuple[float, float]] = []
+
+    class Seeing(Said):
+        def show(self, progress: Any, now_s: float) -> None:
+            seen.append((progress.roi_fraction, progress.whole_fraction))
+
+    async def script(peer: Peer) -> None:
+        sent = study()
+        await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"))
+        await peer.hear(m.Hello)
+        await peer.say(sent.manifest)
+        await asyncio.sleep(1)
+        await peer.say(sent.plan)
+        await asyncio.sleep(1)
+        for number, region in enumerate(("roi0", "tissue", "background")):
+            await peer.offer(*sent.layer(number, region))
+            await asyncio.sleep(1)
+        await peer.end(sent.manifest)
+
+    async def main() -> None:
+        site = Site(tmp_path)
+        site.clinic._display = Seeing()
+        await site.visit(script)
+
+    run(main)
+    shares = [whole for _, whole in seen]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert {0, 32 / 480, 192 / 480, 1} == set(shares)
