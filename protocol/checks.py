@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from protocol import limits
 from protocol.messages import HEADERS_REGION
-from protocol.stages import QUALITIES
-from shared.errors import RemoteProtocolError
+from shared.errors import CodecError, RemoteProtocolError
 from shared.geometry import Box
 from shared.intensity import SampleKind
-from shared.layer import Quality, RegionKind
+from shared.layer import QUALITIES, Quality, RegionKind
+from shared.mask import MAX_MASK_VOXELS, unpack_mask
 from shared.roi import RECORD_BYTES
 
 if TYPE_CHECKING:
@@ -102,9 +102,14 @@ def check_plan(plan: m.Plan, header: SeriesHeader, before: m.Plan | None) -> Non
             "a plan that takes back what an earlier one said",
         )
     whole = Box.whole(header.shape)
+    masked = sum(region.box.voxels for region in plan.regions if region.mask)
+    require(masked <= MAX_MASK_VOXELS, f"masks over {masked} voxels")
+    known = {region.name: region.mask for region in before.regions} if before else {}
     earlier: dict[str, Region] = {}
     for region in plan.regions:
         require(region.box.inside(whole), f"region {region.name!r} lies outside the volume")
+        if region.mask and region.name not in known:
+            _check_mask(region)
         require(
             region.name not in earlier and region.name not in ("", HEADERS_REGION),
             f"a second region {region.name!r}",
@@ -122,8 +127,18 @@ def check_plan(plan: m.Plan, header: SeriesHeader, before: m.Plan | None) -> Non
                     f"regions {other.name!r} and {region.name!r} own the same voxels",
                 )
         if region.kind is RegionKind.BACKGROUND:
-            require(region.box == whole, "a background that leaves voxels out")
+            all_of_it = region.box == whole and not region.mask
+            require(all_of_it, "a background that leaves voxels out")
         earlier[region.name] = region
+
+
+def _check_mask(region: Region) -> None:
+    """A mask that decodes and marks something."""
+    try:
+        marked = unpack_mask(region.mask, region.box.shape)
+    except CodecError as error:
+        raise RemoteProtocolError(f"region {region.name!r}: {error}") from None
+    require(bool(marked.any()), f"region {region.name!r} has a mask that marks nothing")
 
 
 def check_offer(offer: m.LayerOffer, plan: m.Plan | None, header: SeriesHeader) -> None:

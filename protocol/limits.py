@@ -41,6 +41,11 @@ MAX_OPEN_BYTES = 256 << 20
 """Bytes set aside for layers under way."""
 MAX_REGIONS = 64
 """Of one series."""
+MAX_MASK_BYTES = 256 << 10
+"""Of one region's mask, coded: a lesion's is some 3 KiB. How many voxels masks may lie over in all
+is `shared.mask.MAX_MASK_VOXELS`."""
+MAX_PLAN_BYTES = 896 << 10
+"""Of one plan, all its masks included; it must fit a frame."""
 MAX_TEXT = 1024
 """Characters of any one text."""
 DIGEST_BYTES = 32

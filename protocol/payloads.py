@@ -38,11 +38,12 @@ from shared.intensity import PreviewWindow, SampleKind, SampleMap
 from shared.layer import LayerKey, Quality, Region, RegionKind
 
 MAX_MESSAGE_BYTES = 64 << 10
-"""Of any message but a manifest, which has every slice's position, and the answer to it."""
+"""Of any message but a manifest, which has every slice's position, the answer to it, and a plan,
+which has masks (`limits.MAX_PLAN_BYTES`)."""
 _MAX_HELD = 16_384
 _U32 = (1 << 32) - 1
 _I63 = (1 << 63) - 1
-_MANIFEST, _ACCEPT = 2, 3
+_MANIFEST, _ACCEPT, _PLAN = 2, 3, 5
 
 _name = text(64)
 _number = count(limits.MAX_LAYERS)
@@ -99,6 +100,7 @@ _region = record(
     label=text(),
     rank=count(limits.MAX_REGIONS),
     discarded=flag(),
+    mask=blob(limits.MAX_MASK_BYTES),
 )
 _key = record(
     LayerKey,
@@ -138,7 +140,7 @@ _TABLE: tuple[tuple[int, type[Any], Field[Any]], ...] = (
     ),
     (_ACCEPT, m.Accept, record(m.Accept, held=listing(digest(), _MAX_HELD))),
     (4, m.Refuse, record(m.Refuse, reason=text())),
-    (5, m.Plan, _plan),
+    (_PLAN, m.Plan, _plan),
     (6, m.LayerOffer, _offer),
     (7, m.Withdraw, record(m.Withdraw, number=_number)),
     (
@@ -166,6 +168,11 @@ _TABLE: tuple[tuple[int, type[Any], Field[Any]], ...] = (
     (17, m.Done, record(m.Done, study=digest(), exact=flag())),
     (18, m.Farewell, record(m.Farewell, why=word(m.Why), reason=text())),
 )
+_LARGEST = {
+    _MANIFEST: limits.MAX_FRAME_BYTES,
+    _ACCEPT: limits.MAX_FRAME_BYTES,
+    _PLAN: limits.MAX_PLAN_BYTES,
+}
 _BY_KIND = {kind: field for kind, _, field in _TABLE}
 _BY_CLASS = {cls: (kind, field) for kind, cls, field in _TABLE}
 
@@ -201,7 +208,8 @@ def unpack_message(payload: bytes) -> m.Message:
     kind, *fields = items
     if kind not in _BY_KIND:
         raise RemoteProtocolError(f"a message of unknown kind {kind}")
-    if len(payload) > MAX_MESSAGE_BYTES and kind not in (_MANIFEST, _ACCEPT):
+    largest = _LARGEST.get(kind, MAX_MESSAGE_BYTES)
+    if len(payload) > largest:
         raise RemoteProtocolError(f"a message of kind {kind} with {len(payload)} bytes")
     message: m.Message = _BY_KIND[kind].unpack(fields)
     return message

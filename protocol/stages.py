@@ -12,15 +12,6 @@ from typing import NamedTuple
 from protocol.messages import Mark
 from shared.layer import Quality, RegionKind
 
-QUALITIES: dict[RegionKind, frozenset[Quality]] = {
-    RegionKind.ROI: frozenset({Quality.PREVIEW, Quality.EXACT}),
-    RegionKind.SURROUNDINGS: frozenset({Quality.PREVIEW}),
-    RegionKind.TISSUE: frozenset({Quality.EXACT}),
-    RegionKind.BACKGROUND: frozenset({Quality.EXACT}),
-}
-"""At which qualities the regions of a kind have layers. Two regions that share a quality share no
-voxel, so that every voxel has one owner at each."""
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:

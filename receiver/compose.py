@@ -7,7 +7,7 @@ was decoded, is the one that the sender declared. Blocking; one worker at a time
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.header import Source
 from shared.layer import Quality, Region, RegionKind
-from shared.ownership import holes, owned_count, owned_mask
+from shared.ownership import holes, marked_in, owned_count, owned_mask
 from shared.volume import region_digest, volume_digest
 
 if TYPE_CHECKING:
@@ -88,7 +88,20 @@ class GrowingVolume:
         self.whole.total -= lost.total
         for level in lost.at:  # a preview may reach over voxels that will never be exact
             self.whole.at[level] -= lost.at[level]
-        self.roi = self._count([region for region in plan.regions if region.kind is RegionKind.ROI])
+        self.roi = self._count(self._rois())
+
+    def _rois(self) -> list[Region]:
+        """The ROIs by what they mark, less what earlier ones mark: whoever sends those voxels.
+
+        An ROI that was found late does not own what was on its way already; it is not exact before
+        that is.
+        """
+        rois = [region for region in self.regions.values() if region.kind is RegionKind.ROI]
+        names = {region.name for region in rois}
+        return [
+            replace(roi, excludes=tuple(name for name in roi.excludes if name in names))
+            for roi in rois
+        ]
 
     def _discard(self, region: Region) -> None:
         for part, owned in self._planes(region):
@@ -126,7 +139,8 @@ class GrowingVolume:
         """
         assert offer.box is not None  # a layer of voxels
         region = self.regions[offer.key.region]
-        owns = owned_count(offer.box, holes(region, offer.box, self.regions))
+        without = holes(region, offer.box, self.regions, offer.key.quality)
+        owns = owned_count(offer.box, without)
         if owns != offer.owned_voxels:
             raise RemoteProtocolError(f"{offer.key} owns {owns} voxels, not {offer.owned_voxels}")
 
@@ -152,10 +166,10 @@ class GrowingVolume:
         if owned is not None:
             wanted &= owned
         shown = self.entry.window.from_preview(samples, np.dtype(self.entry.header.dtype))
-        gained = int(np.count_nonzero(quality[wanted] == Quality.MISSING))
+        gained = wanted & (quality == Quality.MISSING)
         self.files.voxels[box.slices][wanted] = shown[wanted]
         quality[wanted] = Quality.PREVIEW
-        self._add(offer, {Quality.PREVIEW: gained})
+        self._add(offer, box, {Quality.PREVIEW: gained})
         self.previews.append((box, offer.max_error))
 
     def paint_exact(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
@@ -171,16 +185,15 @@ class GrowingVolume:
             return False
         quality = self.files.quality[box.slices]
         target = self.files.voxels[box.slices]
-        before = quality if owned is None else quality[owned]
         gained = {
-            level: int(np.count_nonzero(before < level))
+            level: quality < level if owned is None else (quality < level) & owned
             for level in (Quality.PREVIEW, Quality.VERIFIED)
         }
         if owned is None:
             target[...], quality[...] = values, Quality.VERIFIED
         else:
             target[owned], quality[owned] = values[owned], Quality.VERIFIED
-        self._add(offer, gained)
+        self._add(offer, box, gained)
         without = holes(self.regions[offer.key.region], box, self.regions)
         append_entry(self.files.journal, JournalEntry(box, without, offer.voxel_digest))
         return True
@@ -200,14 +213,20 @@ class GrowingVolume:
     def _place(self, offer: m.LayerOffer) -> tuple[Box, NDArray[np.bool_] | None]:
         assert offer.box is not None  # a layer of voxels
         region = self.regions[offer.key.region]
-        return offer.box, owned_mask(offer.box, holes(region, offer.box, self.regions))
+        without = holes(region, offer.box, self.regions, offer.key.quality)
+        return offer.box, owned_mask(offer.box, without)
 
-    def _add(self, offer: m.LayerOffer, gained: dict[Quality, int]) -> None:
+    def _add(self, offer: m.LayerOffer, box: Box, gained: dict[Quality, NDArray[np.bool_]]) -> None:
+        """Count the voxels of a box that have come to have a quality."""
         self.empty = False
-        of_roi = self.regions[offer.key.region].kind is RegionKind.ROI
-        for count in (self.whole, self.roi) if of_roi else (self.whole,):
-            for level, voxels in gained.items():
-                count.at[level] += voxels
+        if self.regions[offer.key.region].kind is RegionKind.ROI:
+            of_roi = None
+        else:
+            of_roi = marked_in(self._rois(), box)
+        for level, voxels in gained.items():
+            self.whole.at[level] += int(np.count_nonzero(voxels))
+            inside = voxels if of_roi is None else voxels & of_roi
+            self.roi.at[level] += int(np.count_nonzero(inside))
 
     # -- what has been reached ----------------------------------------------------------------
 
@@ -267,7 +286,10 @@ class GrowingVolume:
         good = []
         self.files.quality[...] = Quality.MISSING
         for entry in read_entries(self.files.journal):
-            if not entry.box.inside(whole) or not all(h.inside(entry.box) for h in entry.holes):
+            if not entry.box.inside(whole) or not all(
+                (hole if isinstance(hole, Box) else hole.box).inside(entry.box)
+                for hole in entry.holes
+            ):
                 break
             owned = owned_mask(entry.box, entry.holes)
             chosen = slice(None) if owned is None else owned

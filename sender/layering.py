@@ -10,17 +10,22 @@ from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from protocol import limits
 from protocol.messages import Plan
-from protocol.stages import QUALITIES, STAGES, UNFOCUSED, Priority, Stage
+from protocol.stages import STAGES, UNFOCUSED, Priority, Stage
 from shared.geometry import Box
-from shared.layer import LayerKey, Quality, Region, RegionKind
-from shared.ownership import holes, owns_any
+from shared.layer import QUALITIES, LayerKey, Quality, Region, RegionKind
+from shared.mask import MAX_MASK_VOXELS
+from shared.ownership import holes, owned_mask, owns_any
 from shared.roi import RoiRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from shared.header import SeriesHeader
+    from shared.ownership import Hole
     from shared.roi import Roi
 
 _BLOCK_VOXELS = {
@@ -34,6 +39,8 @@ _BLOCK_VOXELS = {
 first is on the wire early; large for previews, which gain from prediction between slices."""
 _BAND_VOXELS = 512 << 10
 """A single slice is cut into bands of rows no smaller than this: codecs lose at every edge."""
+_PLAN_BYTES = 64 << 10
+"""What a plan takes beside its masks, at most."""
 _MOST_BLOCKS = 256
 """Of one region at one quality, about: a block costs some 200 bytes of offer."""
 
@@ -45,8 +52,8 @@ class LayerJob:
     key: LayerKey
     stage: Stage
     box: Box
-    holes: tuple[Box, ...]
-    """Parts of the box that other regions own."""
+    holes: tuple[Hole, ...]
+    """Parts of the box that the region does not own."""
     priority: Priority
 
 
@@ -61,7 +68,8 @@ def make_plan(
     """The regions of a series: its ROIs; for previews, all that is not ROI; the tissue; the rest.
 
     Args:
-        rois: ranked, foremost first; where boxes overlap, the foremost owns the voxels.
+        rois: ranked, foremost first; where they overlap, the foremost owns the voxels. Boxes of
+            masks may overlap at will.
         tissue: the box of what is not background.
         discard_background: what lies outside ROI and tissue is not sent at all, no preview of it
             either (MedROI's mode).
@@ -70,8 +78,8 @@ def make_plan(
     seen = tissue if discard_background else whole
     wanted = [
         *(
-            Region(f"roi{rank}", RegionKind.ROI, roi.box, label=roi.label, rank=rank)
-            for rank, roi in enumerate(rois)
+            Region(f"roi{rank}", RegionKind.ROI, roi.box, label=roi.label, rank=rank, mask=roi.mask)
+            for rank, roi in enumerate(_bounded(rois))
         ),
         Region("surroundings", RegionKind.SURROUNDINGS, seen),
         Region("tissue", RegionKind.TISSUE, tissue),
@@ -103,9 +111,12 @@ def cut_layers(plan: Plan) -> list[LayerJob]:
             least = _BLOCK_VOXELS[region.kind, stage.quality]
             blocks = cut_box(region.box, max(least, region.box.voxels // _MOST_BLOCKS))
             for number, box in enumerate(blocks):
-                without = holes(region, box, regions)
+                without = holes(region, box, regions, stage.quality)
                 if not owns_any(box, without):
                     continue
+                if region.mask:
+                    box = _tight(box, without)
+                    without = holes(region, box, regions, stage.quality)
                 distance = _distance(box, plan.regions)
                 jobs.append(
                     LayerJob(
@@ -132,6 +143,34 @@ def cut_box(box: Box, block_voxels: int) -> Iterator[Box]:
                 (box.start[0] + z0, box.start[1] + y0, box.start[2]),
                 (box.start[0] + z1, box.start[1] + y1, box.stop[2]),
             )
+
+
+def _tight(box: Box, without: tuple[Hole, ...]) -> Box:
+    """The box of what is owned in a box: of a mask's block much is often empty."""
+    owned = owned_mask(box, without)
+    if owned is None:
+        return box
+    ends = []
+    for start, others in zip(box.start, ((1, 2), (0, 2), (0, 1)), strict=True):
+        indices = np.flatnonzero(owned.any(axis=others))
+        ends.append((start + int(indices[0]), start + int(indices[-1]) + 1))
+    (z0, z1), (y0, y1), (x0, x1) = ends
+    return Box((z0, y0, x0), (z1, y1, x1))
+
+
+def _bounded(rois: Sequence[Roi]) -> list[Roi]:
+    """ROIs whose masks a plan has room for; the others, as boxes, are more than was asked for."""
+    found, room_bytes, room_voxels = [], limits.MAX_PLAN_BYTES - _PLAN_BYTES, MAX_MASK_VOXELS
+    for roi in rois:
+        size = len(roi.mask)
+        fits = size <= min(limits.MAX_MASK_BYTES, room_bytes) and roi.box.voxels <= room_voxels
+        if size and not fits:
+            found.append(replace(roi, mask=b""))
+            continue
+        found.append(roi)
+        room_bytes -= size
+        room_voxels -= roi.box.voxels if size else 0
+    return found
 
 
 def _shares(length: int, count: int) -> Iterator[tuple[int, int]]:

@@ -43,12 +43,23 @@ class RegionKind(StrEnum):
     """All that is not ROI, tissue and background together: what a whole preview owns."""
 
 
+QUALITIES: dict[RegionKind, frozenset[Quality]] = {
+    RegionKind.ROI: frozenset({Quality.PREVIEW, Quality.EXACT}),
+    RegionKind.SURROUNDINGS: frozenset({Quality.PREVIEW}),
+    RegionKind.TISSUE: frozenset({Quality.EXACT}),
+    RegionKind.BACKGROUND: frozenset({Quality.EXACT}),
+}
+"""At which qualities the regions of a kind have layers. Two regions that share a quality share no
+voxel at it, so that every voxel has one owner at each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a volume under a name: the voxels of ``box`` that no region in ``excludes`` owns.
+    """A part of a volume under a name: the voxels of ``box``, or those of it that ``mask`` marks,
+    that no region in ``excludes`` owns at the same quality.
 
     A region may exclude only regions that stand before it in the plan, so ownership is settled from
-    the front: the ROI of rank 0 owns its whole box, later regions what is left.
+    the front: the ROI of rank 0 owns all its voxels, later regions what is left.
     """
 
     name: str
@@ -59,6 +70,8 @@ class Region:
     rank: int = 0
     discarded: bool = False
     """Its voxels are not sent at all and become DISCARDED."""
+    mask: bytes = b""
+    """`shared.mask`'s, over ``box``, which is then only the address; empty for all of the box."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

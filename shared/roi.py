@@ -28,6 +28,8 @@ class Roi:
     """What it is, such as ``lesion`` or ``tissue``."""
     rank: int
     """0 is sent first."""
+    mask: bytes = b""
+    """`shared.mask`'s: which voxels of the box they are; empty for all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from protocol import messages as m
 from protocol.chunks import chunk_digests
@@ -53,6 +54,8 @@ REGIONS = (
     Region("tissue", RegionKind.TISSUE, TISSUE, ("roi0",)),
     Region("background", RegionKind.BACKGROUND, WHOLE, ("roi0", "tissue")),
 )
+MASKED = Region("roi0", RegionKind.ROI, ROI, label="lesion", mask=bytes(range(9)))
+"""How it travels; no mask decodes to this."""
 PLAN = m.Plan(0, 1, REGIONS, bytes(54))
 
 
@@ -102,6 +105,7 @@ MESSAGES: dict[str, m.Message] = {
     "accept": m.Accept((hashlib.sha256(b"held").digest(),)),
     "refuse": m.Refuse("no room"),
     "plan": PLAN,
+    "plan_masked": replace(PLAN, version=2, regions=(MASKED, *REGIONS[1:])),
     "offer": offer(),
     "offer_preview": offer(1, quality=Quality.PREVIEW),
     "offer_headers": HEADERS,

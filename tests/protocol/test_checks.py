@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from protocol import limits
@@ -13,8 +14,9 @@ from shared.errors import RemoteProtocolError
 from shared.geometry import Box
 from shared.intensity import PreviewWindow, SampleKind, SampleMap
 from shared.layer import LayerKey, Quality, Region, RegionKind
+from shared.mask import pack_mask
 from tests.protocol import examples
-from tests.protocol.examples import ENTRY, HEADER, PLAN, REGIONS, ROI, WHOLE
+from tests.protocol.examples import ENTRY, HEADER, PLAN, REGIONS, ROI, SHAPE, WHOLE
 
 if TYPE_CHECKING:
     from shared.header import SeriesHeader
@@ -96,6 +98,34 @@ SURROUNDINGS, TISSUE, BACKGROUND = REGIONS[1:]
 def test_a_plan_in_which_a_voxel_has_two_owners_or_none_is_refused(plan: m.Plan) -> None:
     with pytest.raises(RemoteProtocolError):
         check_plan(plan, HEADER, None)
+
+
+def test_a_mask_that_cannot_be_is_refused() -> None:
+    marked = np.zeros(ROI.shape, np.bool_)
+    marked[0, 0, 0] = True
+    good = replace(REGIONS[0], mask=pack_mask(marked))
+    check_plan(_plan(good, *REGIONS[1:]), HEADER, None)
+    for mask, why in (
+        (b"noise", "not a mask"),
+        (pack_mask(np.eye(7, dtype=np.bool_)[np.newaxis]), "not a mask"),
+        (pack_mask(np.zeros(ROI.shape, np.bool_)), "marks nothing"),
+    ):
+        with pytest.raises(RemoteProtocolError, match=why):
+            check_plan(_plan(replace(good, mask=mask)), HEADER, None)
+    part = replace(BACKGROUND, excludes=(), mask=pack_mask(np.zeros(SHAPE, np.bool_)))
+    with pytest.raises(RemoteProtocolError):
+        check_plan(_plan(part), HEADER, None)
+
+
+def test_masks_over_more_voxels_than_we_hold_are_refused_before_they_are_decoded() -> None:
+    header: SeriesHeader = replace(HEADER, shape=(1024, 512, 512), frames=None)
+    half = Box((0, 0, 0), (129, 512, 512))
+    two = (
+        Region("roi0", RegionKind.ROI, half, mask=b"never looked at"),
+        Region("roi1", RegionKind.ROI, half, ("roi0",), mask=b"nor this"),
+    )
+    with pytest.raises(RemoteProtocolError, match="masks over"):
+        check_plan(_plan(*two), header, None)
 
 
 def test_a_later_plan_may_only_add() -> None:

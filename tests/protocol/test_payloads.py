@@ -79,10 +79,20 @@ def test_what_is_no_message_is_refused(packed: bytes) -> None:
         unpack_message(packed)
 
 
-def test_only_a_manifest_and_its_answer_may_be_large() -> None:
-    blob = msgpack.packb([5, 0, 1, [], bytes(MAX_MESSAGE_BYTES)])
-    with pytest.raises(RemoteProtocolError, match="65"):
-        unpack_message(blob)
+def test_only_a_manifest_its_answer_and_a_plan_may_be_large() -> None:
+    with pytest.raises(RemoteProtocolError, match="kind 4 with 65"):
+        unpack_message(msgpack.packb([4, bytes(MAX_MESSAGE_BYTES)]))
+    with pytest.raises(RemoteProtocolError, match="kind 5 with"):
+        unpack_message(msgpack.packb([5, 0, 1, [], bytes(limits.MAX_PLAN_BYTES)]))
+    masks = tuple(
+        replace(examples.REGIONS[0], name=f"roi{n}", mask=bytes(limits.MAX_MASK_BYTES))
+        for n in range(3)
+    )
+    plan = replace(examples.PLAN, regions=masks)
+    assert unpack_message(pack_message(plan)) == plan
+    longer = replace(masks[0], mask=bytes(limits.MAX_MASK_BYTES + 1))
+    with pytest.raises(RemoteProtocolError):
+        unpack_message(pack_message(replace(plan, regions=(longer,))))
 
 
 def test_our_own_text_is_cut_to_its_limit_and_not_refused() -> None:

@@ -152,7 +152,7 @@ class Study:
         """A layer of a region, all of it unless a box is given, coded by zstd whatever it is of."""
         regions = {each.name: each for each in self.plan.regions}
         place = box or regions[region].box
-        without = holes(regions[region], place, regions)
+        without = holes(regions[region], place, regions, quality)
         part = np.ascontiguousarray(self.voxels[place.slices])
         exact = quality is Quality.EXACT
         mapped = (

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from protocol.checks import check_plan
 from protocol.messages import Mark
-from protocol.stages import QUALITIES
 from receiver.compose import Count, GrowingVolume
 from receiver.files import fill_value
 from sender.layering import make_plan
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.header import Source
-from shared.layer import LayerKey, Quality, Region, RegionKind
+from shared.layer import QUALITIES, LayerKey, Quality, Region, RegionKind
+from shared.mask import pack_mask, unpack_mask
 from shared.ownership import holes, owned_mask
 from shared.roi import Roi
 from tests.receiver.studies import (
@@ -87,12 +87,16 @@ class Model:
         self.voxels = np.full(header.shape, fill_value(np.dtype(header.dtype)), header.dtype)
         self.quality = np.zeros(header.shape, np.uint8)
 
-    def owned(self, region: Region) -> NDArray[np.bool_]:
+    def marked(self, region: Region) -> NDArray[np.bool_]:
         mask = np.zeros(self.quality.shape, bool)
-        mask[region.box.slices] = True
+        mask[region.box.slices] = unpack_mask(region.mask, region.box.shape)
+        return mask
+
+    def owned(self, region: Region, quality: Quality = Quality.EXACT) -> NDArray[np.bool_]:
+        mask = self.marked(region)
         for other in self.regions:
-            if other.name in region.excludes:
-                mask[other.box.slices] = False
+            if other.name in region.excludes and quality in QUALITIES[other.kind]:
+                mask &= ~self.marked(other)
         return mask
 
     def set_plan(self, plan: m.Plan) -> None:
@@ -107,7 +111,7 @@ class Model:
         region = next(each for each in self.regions if each.name == offer.key.region)
         mask = np.zeros(self.quality.shape, bool)
         mask[offer.box.slices] = True
-        mask &= self.owned(region)
+        mask &= self.owned(region, offer.key.quality)
         if offer.key.quality is Quality.EXACT:
             self.voxels[mask] = self.sent.voxels[mask]
             self.quality[mask] = Quality.VERIFIED
@@ -123,7 +127,7 @@ class Model:
         roi, kept = np.zeros(self.quality.shape, bool), np.ones(self.quality.shape, bool)
         for region in self.regions:
             if region.kind is RegionKind.ROI:
-                roi |= self.owned(region)
+                roi |= self.marked(region)
             if region.discarded:
                 kept &= ~self.owned(region)
         true = set()
@@ -153,7 +157,10 @@ def boxes(draw: st.DrawFn, within: Box) -> Box:
 def plans(draw: st.DrawFn) -> m.Plan:
     header = series_header(SMALL)
     whole = Box.whole(SMALL)
-    rois = [Roi(draw(boxes(whole)), "", rank) for rank in range(draw(st.integers(0, 2)))]
+    rois = [
+        Roi(box := draw(boxes(whole)), "", rank, draw(masks(box)))
+        for rank in range(draw(st.integers(0, 2)))
+    ]
     discard = draw(st.booleans())
     plan = make_plan(0, header, rois, draw(boxes(whole)), discard_background=discard)
     if draw(st.booleans()):  # a preview that reaches over what is discarded
@@ -165,8 +172,37 @@ def plans(draw: st.DrawFn) -> m.Plan:
             for region in plan.regions
         )
         plan = replace(plan, regions=tuple(regions))
+    if draw(st.booleans()):
+        plan = late(plan, draw(boxes(whole)))
     check_plan(plan, header, None)
     return plan
+
+
+@st.composite
+def masks(draw: st.DrawFn, box: Box) -> bytes:
+    """Some voxels of a box, at least one; or all of it."""
+    marked = np.random.default_rng(draw(st.integers(0, 99))).random(box.shape) < 0.6
+    marked.flat[0] = True
+    return draw(st.sampled_from((b"", pack_mask(marked))))
+
+
+def late(plan: m.Plan, ahead: Box) -> m.Plan:
+    """The same regions, but the ROI was found after a preview and an exact piece had begun."""
+    regions = {region.name: region for region in plan.regions}
+    surroundings = regions.pop("surroundings", None)
+    piece = Region("ahead0", RegionKind.TISSUE, ahead)
+    first = {"ahead0": piece}
+    if surroundings is not None:
+        first = {"surroundings": replace(surroundings, excludes=()), "ahead0": piece}
+    for region in regions.values():
+        excludes = [
+            other.name
+            for other in first.values()
+            if QUALITIES[other.kind] & QUALITIES[region.kind]
+            and other.box.intersection(region.box) is not None
+        ]
+        first[region.name] = replace(region, excludes=tuple(excludes))
+    return replace(plan, regions=tuple(first.values()))
 
 
 def cut(box: Box, seed: random.Random) -> Iterator[Box]:
@@ -196,7 +232,7 @@ def all_layers(sent: Study, seed: random.Random) -> list[m.LayerOffer]:
     for region in regions.values():
         for quality in QUALITIES[region.kind] if not region.discarded else ():
             for box in cut(region.box, seed):
-                owned = owned_mask(box, holes(region, box, regions))
+                owned = owned_mask(box, holes(region, box, regions, quality))
                 if owned is None or owned.any():
                     offers.append(sent.layer(len(offers), region.name, quality, box)[0])
     return offers

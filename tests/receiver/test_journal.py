@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from receiver import journal
 from receiver.journal import JournalEntry, append_entry, read_entries, write_entries
 from shared.geometry import Box
+from shared.ownership import Cut
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+CUT = Cut(Box((5, 2, 2), (6, 4, 6)), b"\x5a")
 ENTRIES = [
     JournalEntry(Box((0, 0, 0), (1, 2, 3)), (), bytes(32)),
     JournalEntry(Box((1, 2, 3), (4, 5, 6)), (Box((1, 2, 3), (2, 3, 4)),), bytes(range(32))),
-    JournalEntry(Box((5, 0, 0), (6, 9, 9)), (), b"\xff" * 32),
+    JournalEntry(Box((5, 0, 0), (6, 9, 9)), (CUT, Box((5, 0, 0), (6, 1, 1))), b"\xff" * 32),
 ]
 quickly = settings(
     derandomize=True,
@@ -78,6 +80,9 @@ def test_a_journal_torn_at_any_byte_gives_the_whole_lines_before_it(tmp_path: Pa
         '{"box": [[0, 0, 0], [1, 1, NaN]], "holes": [], "digest": ""}',
         '{"box": [[0, 0, 0], [1, 1, ' + "9" * 5000 + ']], "holes": [], "digest": ""}',
         '{"box": [[0, 0, 0], [1, 1, 1]], "holes": [7], "digest": ""}',
+        '{"box": [[0, 0, 0], [1, 1, 1]], "holes": [[[0, 0, 0], [1, 1, 1], ""]], "digest": ""}',
+        '{"box": [[0, 0, 0], [1, 1, 1]], "holes": [[[0, 0, 0], [1, 1, 1], "%"]], "digest": ""}',
+        '{"box": [[0, 0, 0], [1, 1, 1]], "holes": [[[0, 0, 0], [1, 1, 1], "AAAA"]], "digest": ""}',
         '{"box": {"a": 1, "b": 2}, "holes": [], "digest": ""}',
     ],
 )

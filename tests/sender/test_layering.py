@@ -13,11 +13,12 @@ from protocol import limits
 from protocol.checks import check_plan
 from protocol.stages import STAGES, UNFOCUSED
 from sender import layering
-from sender.layering import cut_box, cut_layers
+from sender.layering import cut_box, cut_layers, make_plan
 from shared.geometry import Box
 from shared.layer import Quality, RegionKind
+from shared.mask import pack_mask, unpack_mask
 from shared.ownership import holes, owned_mask
-from shared.roi import RECORD_BYTES, RoiRecord
+from shared.roi import RECORD_BYTES, Roi, RoiRecord
 from tests.sender.segment.volumes import volume_of
 from tests.sender.studies import jobs_of, plan_of
 
@@ -55,6 +56,21 @@ def plans(draw: st.DrawFn, *, discard: bool | None = None) -> tuple[Triple, Plan
     return shape, plan_of(shape, rois, tissue, discard=chosen)
 
 
+@st.composite
+def masked_plans(draw: st.DrawFn) -> tuple[Triple, Plan]:
+    """Like `plans`, but the ROIs are masks, whose boxes overlap at will."""
+    shape = draw(shapes)
+    rois = []
+    for rank, box in enumerate(draw(st.lists(boxes_in(shape), min_size=1, max_size=4))):
+        seed = draw(st.integers(0, 2**32))
+        marked = np.random.default_rng(seed).random(box.shape) < draw(st.sampled_from((0.2, 0.8)))
+        marked.flat[0] = True
+        rois.append(Roi(box, "lesion", rank, pack_mask(marked)))
+    header = volume_of(np.zeros(shape, np.int16)).header
+    tissue = draw(boxes_in(shape))
+    return shape, make_plan(0, header, rois, tissue, discard_background=False)
+
+
 def owners(shape: Triple, jobs: Iterable[LayerJob]) -> NDArray[np.int64]:
     """How many of the layers own each voxel."""
     count = np.zeros(shape, np.int64)
@@ -82,7 +98,7 @@ def cut_small(plan: Plan, block_voxels: int) -> list[LayerJob]:
 
 
 @settings(deadline=None, derandomize=True, max_examples=150)
-@given(drawn=plans(discard=False), block_voxels=st.integers(1, 60))
+@given(drawn=st.one_of(plans(discard=False), masked_plans()), block_voxels=st.integers(1, 60))
 def test_every_voxel_has_one_owner_at_each_quality(
     drawn: tuple[Triple, Plan], block_voxels: int
 ) -> None:
@@ -104,6 +120,41 @@ def test_a_discarded_background_has_no_layer_and_all_else_has_one(
     for quality in (Quality.PREVIEW, Quality.EXACT):
         count = owners(shape, [job for job in jobs if job.key.quality is quality])
         assert np.array_equal(count, kept)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(masked_plans())
+def test_rois_of_masks_own_what_they_mark_and_no_more(drawn: tuple[Triple, Plan]) -> None:
+    shape, plan = drawn
+    exact = [job for job in cut_small(plan, 20) if job.stage.name == "roi_exact"]
+    marked = np.zeros(shape, np.int64)
+    for region in plan.regions:
+        if region.kind is RegionKind.ROI:
+            marked[region.box.slices] |= unpack_mask(region.mask, region.box.shape)
+    assert np.array_equal(owners(shape, exact), marked)
+    masked = {region.name for region in plan.regions if region.mask}
+    for job in exact:  # no wider than what it owns
+        owned = owned_mask(job.box, job.holes)
+        if job.key.region in masked and owned is not None:
+            for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
+                edges = np.flatnonzero(owned.any(axis=others))
+                assert edges[0] == 0
+                assert edges[-1] == job.box.shape[axis] - 1
+
+
+def test_a_mask_that_a_plan_has_no_room_for_becomes_its_box(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    marked = np.zeros((4, 6, 8), np.bool_)
+    marked[1:3, 2:4, 3:6] = True
+    rois = [Roi(Box.whole(marked.shape), "lesion", 0, pack_mask(marked))]
+    header = volume_of(np.zeros(marked.shape, np.int16)).header
+    whole = Box.whole(marked.shape)
+    plan = make_plan(0, header, rois, whole, discard_background=False)
+    assert plan.regions[0].mask == rois[0].mask
+    monkeypatch.setattr(limits, "MAX_MASK_BYTES", 4)
+    plan = make_plan(0, header, rois, whole, discard_background=False)
+    assert plan.regions[0].mask == b""
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.geometry import Box
-from shared.layer import Region, RegionKind
-from shared.ownership import holes, owned_count, owned_mask, owns_any
+from shared.layer import Quality, Region, RegionKind
+from shared.mask import pack_mask
+from shared.ownership import Cut, holes, marked_in, owned_count, owned_mask, owns_any
 from tests.shared.test_geometry import boxes
 
 some_holes = st.lists(boxes, max_size=4)
@@ -94,3 +95,49 @@ def test_holes_are_cut_to_the_block_and_others_left_out() -> None:
     regions = {region.name: region for region in (near, far, tissue)}
     block = Box((1, 1, 2), (2, 2, 5))
     assert holes(tissue, block, regions) == (Box((1, 1, 2), (2, 2, 4)),)
+
+
+@given(st.lists(st.tuples(boxes, st.integers(0, 2**32)), min_size=1, max_size=4), boxes)
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_masks_own_their_marks_less_those_before_them_and_nothing_twice(
+    owners: list[tuple[Box, int]], block: Box
+) -> None:
+    regions: dict[str, Region] = {}
+    labels = np.full((6, 6, 6), -1)
+    for number, (box, seed) in enumerate(owners):
+        marked = np.random.default_rng(seed).random(box.shape) < (seed % 5) / 4
+        here = labels[box.slices]
+        here[marked & (here < 0)] = number
+        name = f"roi{number}"
+        packed = pack_mask(marked)
+        regions[name] = Region(name, RegionKind.ROI, box, tuple(regions), mask=packed)
+    for number, region in enumerate(regions.values()):
+        part = region.box.intersection(block)
+        if part is None:
+            continue
+        without = holes(region, part, regions)
+        mine = labels[part.slices] == number
+        mask = owned_mask(part, without)
+        assert mine.all() if mask is None else np.array_equal(mask, mine)
+        assert owned_count(part, without) == mine.sum()
+        assert owns_any(part, without) == mine.any()
+    seen = marked_in(regions.values(), block)
+    assert np.array_equal(seen, labels[block.slices] >= 0)
+
+
+def test_a_region_found_late_owns_what_is_not_on_its_way_at_that_quality() -> None:
+    whole = Box.whole((2, 4, 4))
+    shown = Region("surroundings", RegionKind.SURROUNDINGS, whole)
+    late = Region("roi0", RegionKind.ROI, Box((0, 1, 1), (2, 3, 3)), ("surroundings",))
+    regions = {region.name: region for region in (shown, late)}
+    assert not owns_any(late.box, holes(late, late.box, regions, Quality.PREVIEW))
+    assert owned_count(late.box, holes(late, late.box, regions, Quality.EXACT)) == 8
+
+
+def test_a_cut_is_a_box_where_everything_is_marked_and_nothing_where_nothing_is() -> None:
+    box = Box((0, 0, 0), (1, 2, 2))
+    assert Cut.of(box, np.ones((1, 2, 2), np.bool_)) == box
+    assert Cut.of(box, np.zeros((1, 2, 2), np.bool_)) is None
+    cut = Cut.of(box, np.array([[[True, False], [False, False]]]))
+    assert isinstance(cut, Cut)
+    assert cut.marked().sum() == 1
