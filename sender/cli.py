@@ -16,6 +16,8 @@ from shared.software import SOFTWARE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sender.segment.options import RoiOptions
+
 KEPT_WORDS = ("pair", "queue", "serve", "config", "echo", "doctor")
 """Subcommands to come: a study of that name is written ./queue."""
 
@@ -59,6 +61,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
         exact_codec=options.exact_codec,
         preview_codec=options.preview_codec,
         background=Background(options.background),
+        roi_options=_roi_options(options),
     )
     transfer = Transfer(
         paths=tuple(Path(path) for path in options.study),
@@ -75,6 +78,18 @@ def _run(options: argparse.Namespace) -> ExitCode:
     if not transfer.url:
         raise SettingsError("--to URL says where to; medroi-recv prints it")
     return run_on_loop(send(transfer))
+
+
+def _roi_options(options: argparse.Namespace) -> RoiOptions:
+    from sender.segment.options import MOST_MARGIN_VOXELS, RoiOptions
+    from sender.segment.ranks import Ranks, read_ranks
+
+    if not 0 <= options.roi_margin <= MOST_MARGIN_VOXELS:
+        raise SettingsError(
+            f"--roi-margin {options.roi_margin}: 0 to {MOST_MARGIN_VOXELS} expected"
+        )
+    ranks = Ranks() if options.roi_ranks is None else read_ranks(options.roi_ranks)
+    return RoiOptions(options.roi_margin, ranks)
 
 
 def _check_report(path: Path) -> None:
@@ -99,7 +114,20 @@ def _parser() -> argparse.ArgumentParser:
         "--roi",
         default="tissue",
         metavar="HOW",
-        help="mask:FILE | box:Z0:Z1,Y0:Y1,X0:X1 | tissue | tissue:code | none (default: tissue)",
+        help="auto | unet | mask:FILE (NIfTI, NRRD, DICOM SEG, RTSTRUCT) | box:Z0:Z1,Y0:Y1,X0:X1 | "
+        "tissue | tissue:code | none (default: tissue)",
+    )
+    parser.add_argument(
+        "--roi-margin", type=int, default=3, metavar="VOXELS", help="around lesions (default: 3)"
+    )
+    parser.add_argument(
+        "--roi-ranks", type=Path, metavar="FILE.toml", help="which label of a mask comes first"
+    )
+    parser.add_argument(
+        "--roi-out", type=Path, metavar="FILE", help="write the ROI used: .nii, .nii.gz, .dcm (SEG)"
+    )
+    parser.add_argument(
+        "--roi-csv", type=Path, metavar="FILE.csv", help="only list MedROI's tissue boxes"
     )
     parser.add_argument(
         "--link",

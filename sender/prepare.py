@@ -72,7 +72,7 @@ def prepare_study(
         InputError: nothing here is ours to send, or it is damaged, or a mask fits nothing.
         SettingsError: an ROI, series or volume that there is not.
     """
-    segmenter = segmenter_for(settings.roi)
+    segmenter = segmenter_for(settings.roi, settings.roi_options)
     found = read_study(paths, series=series, volume=volume)
     if len(found.volumes) > limits.MAX_SERIES:
         raise InputError(paths[0], f"{len(found.volumes)} series, more than {limits.MAX_SERIES}")
@@ -85,7 +85,7 @@ def prepare_study(
 
 
 def _roi_first(volumes: Sequence[Volume], segmenter: Segmenter) -> list[tuple[Volume, bool]]:
-    """The series that the segmenter has an answer for before those it has none for.
+    """The series that the segmenter's answer belongs to before the others.
 
     Raises:
         MedroiError: it has an answer for none.
@@ -97,17 +97,21 @@ def _roi_first(volumes: Sequence[Volume], segmenter: Segmenter) -> list[tuple[Vo
     else:
         raise misfits[0] or AssertionError("a study has a series")
     pairs = [(volume, misfit is None) for volume, misfit in zip(volumes, misfits, strict=True)]
-    return sorted(pairs, key=lambda pair: not pair[1])
+
+    def place(pair: tuple[Volume, bool]) -> int:
+        volume, fits = pair
+        if not fits:
+            return 2
+        return 0 if segmenter.native(volume.header) else 1
+
+    return sorted(pairs, key=place)
 
 
 def _prepare_series(
     number: int, volume: Volume, segmenter: Segmenter | None, settings: SendSettings
 ) -> Series:
     voxels = volume.voxels
-    if segmenter is None:
-        segmentation = Segmentation((), "The ROI belongs to another series.", "none")
-    else:
-        *_, segmentation = segmenter.segment(volume)
+    segmentation = _segment(number, volume, segmenter)
     plan = make_plan(
         number,
         volume.header,
@@ -132,6 +136,21 @@ def _prepare_series(
         roi_voxels=_owned(plan, RegionKind.ROI),
         kept_voxels=_owned(plan, RegionKind.ROI, RegionKind.TISSUE, RegionKind.BACKGROUND),
     )
+
+
+def _segment(number: int, volume: Volume, segmenter: Segmenter | None) -> Segmentation:
+    """The last answer. A mask of the first series that cannot be brought onto a later one (marks
+    outside it, contours across it) is no ROI of that one, and no reason to send nothing."""
+    if segmenter is None:
+        return Segmentation((), "The ROI belongs to another series.", "none")
+    try:
+        *_, segmentation = segmenter.segment(volume)
+    except InputError as error:
+        if number == 0:
+            raise
+        reason = f"The ROI belongs to another series: {error.why}."
+        return Segmentation((), reason, segmenter.name)
+    return segmentation
 
 
 def _owned(plan: Plan, *kinds: RegionKind) -> int:

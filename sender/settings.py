@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sender.preview import PreviewTarget
+from sender.segment.options import RoiOptions
 from shared.codecs.base import Promise
 from shared.codecs.registry import codec_named
 from shared.errors import SettingsError
@@ -31,6 +32,7 @@ class SendSettings:
 
     roi: str = "tissue"
     """`sender.segment.registry`'s words."""
+    roi_options: RoiOptions = field(default_factory=RoiOptions)
     preview_codec: str = "hevc"
     exact_codec: str = "jpegxl"
     background: Background = Background.KEEP

@@ -78,3 +78,9 @@ class SeriesHeader:
     """(DICOM keyword, value) pairs that say whose study this is; PHI, never logged."""
     source: Source = Source.NIFTI
     """What kind of file it came from."""
+
+    @property
+    def frame_of_reference(self) -> str:
+        """DICOM Frame of Reference UID (0020,0052): series that share it share their millimetres;
+        empty where the source has none."""
+        return dict(self.identity).get("FrameOfReferenceUID", "")

@@ -46,7 +46,7 @@ _LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81,
 last two may be exact all the same; a reader had better be told too often."""
 _IDENTITY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyDescription",
-    "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID",
+    "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
 )  # fmt: skip
 
 

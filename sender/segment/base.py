@@ -54,11 +54,18 @@ class Segmenter(Protocol):
         """
         ...
 
+    def native(self, header: SeriesHeader) -> bool:
+        """Whether the answer belongs to this series first of all: a mask drawn on one series of a
+        study serves the others too, but the one it was drawn on goes first. Reads no voxels; asked
+        only where `misfit` has no objection.
+        """
+        ...
+
     def segment(self, volume: Volume) -> Iterator[Segmentation]:
         """At least one answer; each replaces the one before it, and the last one stands.
 
         A slow segmenter yields a coarse answer first. Errors come with the first answer, for that
-        is when the work begins. Every box lies inside the volume, and no two boxes of one answer
+        is when the work begins. Every box lies inside the volume, and no two ROIs of one answer
         share a voxel.
 
         Raises:

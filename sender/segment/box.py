@@ -58,6 +58,10 @@ class BoxSegmenter:
             f"which is 0:{z},0:{y},0:{x}"
         )
 
+    def native(self, header: SeriesHeader) -> bool:
+        """It lies where it lies, in every series."""
+        return True
+
     def segment(self, volume: Volume) -> Iterator[Segmentation]:
         """One answer: the box.
 

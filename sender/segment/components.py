@@ -38,9 +38,9 @@ class MarkedBox:
     marked: int
 
 
-def marked_boxes(mask: NDArray[np.bool_]) -> tuple[list[MarkedBox], int]:
-    """At most 16 boxes that cover all marked voxels, none touching another, fullest first; and how
-    many connected parts the mask has.
+def marked_boxes(mask: NDArray[np.bool_], most: int = MAX_BOXES) -> tuple[list[MarkedBox], int]:
+    """At most so many boxes that cover all marked voxels, none touching another, fullest first;
+    and how many connected parts the mask has.
 
     Boxes that overlap or touch, corners included, become one. While there are too many, the one
     with the fewest marked voxels joins the box with which it takes in the fewest new voxels; so
@@ -51,7 +51,7 @@ def marked_boxes(mask: NDArray[np.bool_]) -> tuple[list[MarkedBox], int]:
             a voxel.
     """
     parts = _parts(mask)
-    table = _merge(_gather(parts))
+    table = _merge(_gather(parts), most)
     boxes = [
         MarkedBox(Box((z0, y0, x0), (z1, y1, x1)), marked)
         for z0, y0, x0, z1, y1, x1, marked in table.tolist()
@@ -103,12 +103,12 @@ def _gather(parts: NDArray[np.int64]) -> NDArray[np.int64]:
     return parts
 
 
-def _merge(parts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Boxes that do not touch, at most `MAX_BOXES`."""
+def _merge(parts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Boxes that do not touch, at most so many."""
     apart = parts[:0]
     for part in parts:
         apart = _add(apart, part)
-    while len(apart) > MAX_BOXES:
+    while len(apart) > most:
         smallest = int(apart[:, _MARKED].argmin())
         part, apart = apart[smallest], np.delete(apart, smallest, axis=0)
         unions = _unions(apart, part)

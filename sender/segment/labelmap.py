@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sender.read.nifti import open_nifti, read_nifti
 from sender.segment.grid import Grid
+from sender.segment.supplied import GridLabels, space_of
 from shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sender.read.nifti import NiftiFile
+    from sender.segment.supplied import Wanted
     from shared.header import SeriesHeader
 
 _WHOLE_TOLERANCE = 1e-3
@@ -23,36 +26,35 @@ _WHOLE_TOLERANCE = 1e-3
 without scaling must be whole."""
 
 
-def open_labels(path: Path) -> NiftiFile:
+def open_labels(path: Path) -> GridLabels:
     """The header of a label map, checked; no voxel is read.
 
     Raises:
         InputError: it is no NIfTI file that we read, or has more than three axes.
     """
     file = open_nifti(path)
-    if file.header.volumes != 1:
-        raise InputError(path, f"a label map has three axes, this is {file.header.volumes} volumes")
-    return file
-
-
-def grid_of(file: NiftiFile) -> Grid:
-    """Where a label map lies."""
     header = file.header
-    return Grid(header.shape, header.affine if header.affine_known else None)
+    if header.volumes != 1:
+        raise InputError(path, f"a label map has three axes, this is {header.volumes} volumes")
+    grid = Grid(header.shape, header.affine if header.affine_known else None)
+    return GridLabels(path, grid, "", space_of(header.raw), partial(read_marked, file))
 
 
-def read_marked(file: NiftiFile) -> NDArray[np.bool_]:
-    """Which voxels carry a label other than 0: (z, y, x), in the file's own order.
-
-    Call it once the grid is found to be that of the volume: that bounds what it takes.
+def read_marked(file: NiftiFile, wanted: Wanted | None = None) -> NDArray[np.bool_]:
+    """Which voxels carry a label other than 0, or one of these: (z, y, x), in the file's own order.
 
     Raises:
         InputError: the file is damaged, or a value is not a whole number.
     """
     volume = read_nifti(file, volume=None)
     marked = np.empty(volume.voxels.shape, dtype=np.bool_)
+    values = None if wanted is None else sorted(wanted)
     for z, plane in enumerate(volume.voxels):
-        np.not_equal(_labels(file.path, plane, volume.header, z), 0, out=marked[z])
+        labels = _labels(file.path, plane, volume.header, z)
+        if values is None:
+            np.not_equal(labels, 0, out=marked[z])
+        else:
+            marked[z] = np.isin(labels, values)
     return marked
 
 

@@ -106,6 +106,10 @@ class TissueSegmenter:
         """It has an answer for every series."""
         return
 
+    def native(self, header: SeriesHeader) -> bool:
+        """It looks at every series itself."""
+        return True
+
     def segment(self, volume: Volume) -> Iterator[Segmentation]:
         """One answer: the tissue box."""
         tissue = find_tissue(volume, self.rule)

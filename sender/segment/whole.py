@@ -36,6 +36,10 @@ class WholeSegmenter:
         """It has an answer for every series."""
         return
 
+    def native(self, header: SeriesHeader) -> bool:
+        """It leaves all series alike."""
+        return True
+
     def segment(self, volume: Volume) -> Iterator[Segmentation]:
         """One answer without an ROI."""
         yield Segmentation((), "No ROI was asked for.", self.name)

@@ -38,19 +38,27 @@ ANYWHERE = Path("somewhere")
 
 @dataclass
 class OnlyFor:
-    """A segmenter that has an answer for the series of one label."""
+    """A segmenter that has an answer for the series of one label, and of others."""
 
     label: str
     tissue: Box | None = None
     asked: list[str] = field(default_factory=list)
+    resampled: tuple[str, ...] = ()
+    """Series that it has an answer for, but that it was not drawn on."""
+    failing: tuple[str, ...] = ()
     name = "only"
 
     def misfit(self, header: SeriesHeader) -> MedroiError | None:
-        if header.label == self.label:
+        if header.label in (self.label, *self.resampled, *self.failing):
             return None
         return InputError("mask", f"does not fit {header.label}")
 
+    def native(self, header: SeriesHeader) -> bool:
+        return header.label not in self.resampled
+
     def segment(self, volume: Volume) -> Iterator[Segmentation]:
+        if volume.header.label in self.failing:
+            raise InputError("mask", "its marks lie outside")
         self.asked.append(volume.header.label)
         yield Segmentation((), "A coarse answer.", self.name)
         yield Segmentation((Roi(BOX, "lesion", 0),), "The last answer.", self.name, self.tissue)
@@ -68,7 +76,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Callable[..., prepare.Study]:
         segmenter: OnlyFor, *volumes: Volume, background: Background = Background.KEEP
     ) -> prepare.Study:
         found = Found(volumes, ("notes.txt: neither DICOM nor NIfTI",))
-        monkeypatch.setattr(prepare, "segmenter_for", lambda _: segmenter)
+        monkeypatch.setattr(prepare, "segmenter_for", lambda *_: segmenter)
         monkeypatch.setattr(prepare, "read_study", lambda *_, **__: found)
         settings = SendSettings(background=background)
         return prepare_study([ANYWHERE], settings, series=None, volume=None)
@@ -85,6 +93,28 @@ def test_the_series_that_the_roi_belongs_to_goes_first(
     assert segmenter.asked == ["T2"]
     assert [series.plan.series for series in study.series] == [0, 1, 2]
     assert {job.key.series for job in study.series[2].jobs} == {2}
+
+
+def test_a_series_that_a_mask_was_drawn_on_goes_before_those_it_is_brought_onto(
+    prepared: Callable[..., prepare.Study],
+) -> None:
+    segmenter = OnlyFor("FLAIR", resampled=("T1",))
+    study = prepared(segmenter, labelled("CT"), labelled("T1"), labelled("FLAIR"))
+    assert [series.entry.header.label for series in study.series] == ["FLAIR", "T1", "CT"]
+    assert [series.roi_voxels > 0 for series in study.series] == [True, True, False]
+
+
+def test_a_mask_that_cannot_be_brought_onto_a_later_series_is_no_roi_of_it(
+    prepared: Callable[..., prepare.Study],
+) -> None:
+    segmenter = OnlyFor("T1", failing=("T2",))
+    first, second = prepared(segmenter, labelled("T1"), labelled("T2")).series
+    assert first.roi_voxels == BOX.voxels
+    assert second.segmentation.reason == (
+        "The ROI belongs to another series: its marks lie outside."
+    )
+    with pytest.raises(InputError):
+        prepared(OnlyFor("T2", failing=("T2",)), labelled("T2"))
 
 
 def test_series_without_an_answer_have_no_roi_and_say_so(
@@ -205,4 +235,4 @@ def test_a_mask_in_another_series_brings_that_series_to_the_front(tmp_path: Path
     study = prepare_study(scans, settings, series=None, volume=None)
     assert [series.entry.header.label for series in study.series] == ["b", "a"]
     assert study.series[0].roi_voxels >= 18
-    assert study.series[1].roi_voxels == 0
+    assert study.series[1].roi_voxels > 0  # the two share their millimetres

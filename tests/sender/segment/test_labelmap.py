@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sender.segment.grid import Grid
-from sender.segment.labelmap import grid_of, open_labels, read_marked
+from sender.segment.labelmap import open_labels
 from shared.errors import InputError
 from tests.sender.segment.volumes import OBLIQUE, write_labels
 
@@ -40,7 +40,7 @@ def test_any_integer_or_float_type_marks_what_is_not_0(
     tmp_path: Path, dtype: str, suffix: str
 ) -> None:
     file = open_labels(write_labels(tmp_path / f"lesion{suffix}", LABELS.astype(dtype)))
-    np.testing.assert_array_equal(read_marked(file), LABELS > 0)
+    np.testing.assert_array_equal(file.load(None), LABELS > 0)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -51,35 +51,41 @@ def test_both_formats_and_byte_orders_are_read(tmp_path: Path, version: int, ord
     image.set_data_dtype(np.int16)
     image.to_filename(tmp_path / "lesion.nii")
     file = open_labels(tmp_path / "lesion.nii")
-    assert file.header.dtype.str == f"{order}i2"
-    np.testing.assert_array_equal(read_marked(file), LABELS > 0)
+    np.testing.assert_array_equal(file.load(None), LABELS > 0)
 
 
 def test_a_negative_label_is_a_label(tmp_path: Path) -> None:
     file = open_labels(write_labels(tmp_path / "lesion.nii", -LABELS.astype(np.int16)))
-    np.testing.assert_array_equal(read_marked(file), LABELS > 0)
+    np.testing.assert_array_equal(file.load(None), LABELS > 0)
 
 
 def test_it_lies_where_its_affine_says(tmp_path: Path) -> None:
-    grid = grid_of(open_labels(write_labels(tmp_path / "lesion.nii", LABELS)))
+    grid = open_labels(write_labels(tmp_path / "lesion.nii", LABELS)).grid
     assert grid.shape == (3, 4, 5)
     np.testing.assert_allclose(grid.affine or (), OBLIQUE.ravel(), atol=1e-5)
 
 
 def test_without_an_affine_it_lies_nowhere(tmp_path: Path) -> None:
     path = written(tmp_path / "lesion.nii", LABELS, sform_code=0, qform_code=0)
-    assert grid_of(open_labels(path)) == Grid((3, 4, 5), None)
+    assert open_labels(path).grid == Grid((3, 4, 5), None)
+
+
+def test_labels_that_are_wanted_are_marked_and_others_not(tmp_path: Path) -> None:
+    file = open_labels(write_labels(tmp_path / "lesion.nii", LABELS))
+    np.testing.assert_array_equal(file.load(frozenset({4})), LABELS == 4)
+    np.testing.assert_array_equal(file.load(frozenset({1, 4})), LABELS > 0)
+    assert not file.load(frozenset()).any()
 
 
 def test_scaled_labels_are_read_as_what_they_stand_for(tmp_path: Path) -> None:
     stored = np.where(LABELS > 0, 255, 0).astype(np.uint8)
     path = written(tmp_path / "lesion.nii", stored, scl_slope=1 / 255, scl_inter=0)
-    np.testing.assert_array_equal(read_marked(open_labels(path)), LABELS > 0)
+    np.testing.assert_array_equal(open_labels(path).load(None), LABELS > 0)
 
 
 def test_an_intercept_may_make_0_of_another_value(tmp_path: Path) -> None:
     path = written(tmp_path / "lesion.nii", LABELS, scl_slope=1, scl_inter=-4)
-    np.testing.assert_array_equal(read_marked(open_labels(path)), LABELS != 4)
+    np.testing.assert_array_equal(open_labels(path).load(None), LABELS != 4)
 
 
 @pytest.mark.parametrize("value", [0.5, 1.0001, np.nan, np.inf, -np.inf])
@@ -88,19 +94,19 @@ def test_what_is_no_whole_number_is_refused_with_its_voxel(tmp_path: Path, value
     labels[1, 3, 4] = value
     file = open_labels(write_labels(tmp_path / "chance.nii", labels))
     with pytest.raises(InputError, match=r"not a label map: voxel \(z, y, x\) = \(1, 3, 4\) is"):
-        read_marked(file)
+        file.load(None)
 
 
 def test_scaled_fractions_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "chance.nii", LABELS, scl_slope=0.25, scl_inter=0)
     with pytest.raises(InputError, match="not a label map"):
-        read_marked(open_labels(path))
+        open_labels(path).load(None)
 
 
 def test_a_fourth_axis_of_one_is_dropped_and_a_longer_one_refused(tmp_path: Path) -> None:
     one, two = LABELS[np.newaxis], np.stack([LABELS, LABELS])
     file = open_labels(write_labels(tmp_path / "one.nii", one))
-    np.testing.assert_array_equal(read_marked(file), LABELS > 0)
+    np.testing.assert_array_equal(file.load(None), LABELS > 0)
     with pytest.raises(InputError, match="three axes, this is 2 volumes"):
         open_labels(write_labels(tmp_path / "two.nii", two))
 
@@ -132,4 +138,4 @@ def test_a_file_that_ends_early_is_refused(tmp_path: Path, packed: bool) -> None
     content = gzip.compress(content)[:-9] if packed else content[:-1]
     (tmp_path / "cut.nii").write_bytes(content)
     with pytest.raises(InputError):
-        read_marked(open_labels(tmp_path / "cut.nii"))
+        open_labels(tmp_path / "cut.nii").load(None)

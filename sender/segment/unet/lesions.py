@@ -1,0 +1,114 @@
+"""What the network says becomes lesions, sure ones and possible ones; none is dropped.
+
+    chance of each voxel --above LOW--> connected parts --highest chance--> sure | possible
+
+A part whose chance reaches `SURE` anywhere is a lesion, with everything around it down to `LOW`:
+its edge is where a network hesitates. A part that nowhere reaches it is a possible lesion, and
+comes after all lesions. Possible ones that would make the ROI larger than a lesion's ROI may be are
+left to come in their turn with the tissue, the least likely first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared.geometry import Box
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sender.segment.unet.sight import Placement
+    from shared.geometry import Triple
+
+LOW = 0.15
+"""A chance below which a voxel is no candidate."""
+SURE = 0.5
+_MIN_SURE_ML = 0.03
+"""A part this small that is sure is a possible lesion only: a few voxels of the network's grid."""
+_MIN_POSSIBLE_ML = 0.05
+_POSSIBLE_SHARE = 0.01
+"""Of the volume: all possible lesions together, before they are grown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A connected part of what may be lesion, on the network's grid."""
+
+    box: Box
+    marked: NDArray[np.bool_]
+    """(z, y, x) over ``box``."""
+    highest: float
+    """Chance."""
+    size_ml: float
+    sure: bool
+
+
+def parts_of(chances: NDArray[np.float32], voxel_ml: float) -> list[Part]:
+    """All parts that may be lesion: sure ones by size, then possible ones by chance.
+
+    Args:
+        chances: (z, y, x), the network's grid.
+        voxel_ml: of that grid.
+    """
+    from scipy import ndimage  # type: ignore[import-untyped]
+
+    labels, _ = ndimage.label(chances > LOW, structure=np.ones((3, 3, 3)))
+    found = []
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        marked = labels[place] == number
+        size_ml = float(np.count_nonzero(marked)) * voxel_ml
+        highest = float(chances[place][marked].max())
+        sure = highest >= SURE and size_ml >= _MIN_SURE_ML
+        if not sure and size_ml < _MIN_POSSIBLE_ML:
+            continue
+        z, y, x = place
+        box = Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop))
+        found.append(Part(box, marked, highest, size_ml, sure))
+    return sorted(found, key=_order)
+
+
+def _order(part: Part) -> tuple[bool, float]:
+    return not part.sure, -part.size_ml if part.sure else -part.highest
+
+
+def marked_in_volume(
+    parts: list[Part], chances: NDArray[np.float32], placement: Placement
+) -> NDArray[np.bool_]:
+    """The voxels of the volume in the parts: those whose chance, interpolated, is above `LOW`."""
+    marked = np.zeros(placement.shape, dtype=np.bool_)
+    if not parts:
+        return marked
+    chosen = np.zeros(chances.shape, dtype=np.bool_)
+    for part in parts:
+        chosen[part.box.slices] |= part.marked
+    start = [max(0, min(part.box.start[axis] for part in parts) - 1) for axis in range(3)]
+    stop = [
+        min(chances.shape[axis], max(part.box.stop[axis] for part in parts) + 1)
+        for axis in range(3)
+    ]
+    around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    box = placement.box_of(around)
+    own = np.where(chosen, chances, np.minimum(chances, LOW))
+    marked[box.slices] = placement.up(own, box) > LOW
+    return marked
+
+
+def within_share(parts: list[Part], shape: Triple, voxel_ml: float) -> list[Part]:
+    """All sure parts, and as many of the possible ones as the share of the volume has room for.
+
+    Args:
+        shape: of the volume.
+        voxel_ml: of the volume.
+    """
+    room_ml = _POSSIBLE_SHARE * shape[0] * shape[1] * shape[2] * voxel_ml
+    kept = []
+    for part in parts:
+        if not part.sure:
+            if part.size_ml > room_ml:
+                continue
+            room_ml -= part.size_ml
+        kept.append(part)
+    return kept

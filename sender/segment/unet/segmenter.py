@@ -1,0 +1,116 @@
+"""``unet``: the lesions that the network finds, and where it is in doubt.
+
+volume -> sight (2 mm) -> network -> chances -> sure and possible lesions -> grown -> masks
+                             │                         coarse answer
+                             └─> again, mirrored: the mean of all -> fine answer
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sender.segment.base import Segmentation
+from sender.segment.grow import Marks, reach_of, rois_of
+from sender.segment.options import MARGIN_VOXELS
+from sender.segment.unet.lesions import marked_in_volume, parts_of, within_share
+from sender.segment.unet.network import FLIPS, Network, why_not
+from sender.segment.unet.sight import see
+from shared.errors import SettingsError
+from shared.geometry import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from sender.segment.unet.lesions import Part
+    from sender.segment.unet.sight import Sight
+    from shared.errors import MedroiError
+    from shared.header import SeriesHeader
+    from shared.volume import Volume
+
+NOTHING = "No lesion found by the network: the study goes in plain order."
+_MM3_PER_ML = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnetSegmenter:
+    """Lesions of the brain on MR: a coarse answer after one look, a fine one after four."""
+
+    margin_voxels: int = MARGIN_VOXELS
+    name: str = "unet"
+
+    @classmethod
+    def parse(cls, argument: str | None, margin_voxels: int = MARGIN_VOXELS) -> UnetSegmenter:
+        """The segmenter of ``unet``.
+
+        Raises:
+            SettingsError: something stands behind it.
+        """
+        if argument is not None:
+            raise SettingsError(f"--roi unet expected, got unet:{argument}")
+        return cls(margin_voxels)
+
+    def misfit(self, header: SeriesHeader) -> MedroiError | None:
+        """What keeps the network from being run at all: it is the user who chose it."""
+        return why_not()
+
+    def native(self, header: SeriesHeader) -> bool:
+        """It looks at every series itself."""
+        return True
+
+    def segment(self, volume: Volume) -> Iterator[Segmentation]:
+        """A coarse answer, then a fine one; one alone where nothing stands out at all.
+
+        Raises:
+            SettingsError: ONNX Runtime is not installed.
+            InputError: the network's files are damaged.
+        """
+        network = Network.shipped()
+        sight = see(volume)
+        if sight is None:
+            yield Segmentation((), NOTHING, self.name)
+            return
+        first = network.chances(sight.brightness)
+        yield self._answer(volume, sight, first)
+        looks = [first, *(network.chances(sight.brightness, flips) for flips in FLIPS[1:])]
+        yield self._answer(volume, sight, np.mean(looks, axis=0, dtype=np.float32))
+
+    def _answer(self, volume: Volume, sight: Sight, chances: NDArray[np.float32]) -> Segmentation:
+        header, placement = volume.header, sight.placement
+        voxel_ml = placement.voxel_mm3(header) / _MM3_PER_ML
+        parts = parts_of(chances, voxel_ml * prod(placement.steps))
+        parts = within_share(parts, header.shape, voxel_ml)
+        groups = [
+            Marks(label, marked_in_volume(chosen, chances, placement))
+            for label, chosen in (
+                ("lesion", [part for part in parts if part.sure]),
+                ("possible lesion", [part for part in parts if not part.sure]),
+            )
+            if chosen
+        ]
+        grown = rois_of(groups, reach_of(header, self.margin_voxels))
+        if not grown.rois:
+            return Segmentation((), NOTHING, self.name)
+        share = grown.voxels / Box.whole(header.shape).voxels
+        return Segmentation(grown.rois, _reason(parts, share), self.name)
+
+
+def _reason(parts: list[Part], share: float) -> str:
+    sure = [part for part in parts if part.sure]
+    possible = len(parts) - len(sure)
+    if sure:
+        size_ml = sum(part.size_ml for part in sure)
+        words = f"The network found {_count(len(sure), 'lesion')} of {size_ml:.1f} ml"
+        words += f" and {_count(possible, 'possible one')}" if possible else ""
+    else:
+        words = f"The network is sure of no lesion and found {_count(possible, 'possible one')}"
+    return f"{words}: {share:.1%} of the volume with their margin."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
