@@ -49,6 +49,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
     from sender.dryrun import dry_run
     from sender.settings import Background, SendSettings
     from sender.transfer import Transfer, send
+    from sender.write.rois import check_roi_out
     from shared.loop import run_on_loop
 
     for path in options.study:
@@ -56,12 +57,15 @@ def _run(options: argparse.Namespace) -> ExitCode:
             raise SettingsError(f"{path!r} is kept for a subcommand; the file is ./{path}")
     if options.report is not None:
         _check_report(options.report)
+    if options.roi_out is not None:
+        check_roi_out(options.roi_out)
     settings = SendSettings(
         roi=options.roi,
         exact_codec=options.exact_codec,
         preview_codec=options.preview_codec,
         background=Background(options.background),
         roi_options=_roi_options(options),
+        roi_out=options.roi_out,
     )
     transfer = Transfer(
         paths=tuple(Path(path) for path in options.study),

@@ -14,6 +14,7 @@ from sender.segment.base import Segmentation
 from sender.segment.registry import segmenter_for
 from sender.segment.tissue import tissue_box
 from sender.settings import Background
+from sender.write.rois import write_rois
 from shared.errors import InputError
 from shared.intensity import fit_sample_map, fit_window, value_range
 from shared.layer import RegionKind
@@ -81,6 +82,8 @@ def prepare_study(
         _prepare_series(number, candidate, segmenter if fits else None, settings)
         for number, (candidate, fits) in enumerate(ordered)
     )
+    if settings.roi_out is not None:
+        write_rois(settings.roi_out, [(each.volume, each.segmentation) for each in prepared])
     return Study(prepared, found.left_out)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from sender.preview import PreviewTarget
 from sender.segment.options import RoiOptions
@@ -11,6 +12,9 @@ from shared.codecs.base import Promise
 from shared.codecs.registry import codec_named
 from shared.errors import SettingsError
 from shared.layer import RegionKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Background(StrEnum):
@@ -33,6 +37,8 @@ class SendSettings:
     roi: str = "tissue"
     """`sender.segment.registry`'s words."""
     roi_options: RoiOptions = field(default_factory=RoiOptions)
+    roi_out: Path | None = None
+    """Where the ROIs used are written, see `sender.write.rois`."""
     preview_codec: str = "hevc"
     exact_codec: str = "jpegxl"
     background: Background = Background.KEEP

@@ -1,0 +1,1 @@
+"""What the sender leaves on disk beside its report."""
