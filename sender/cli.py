@@ -57,6 +57,8 @@ def _run(options: argparse.Namespace) -> ExitCode:
             raise SettingsError(f"{path!r} is kept for a subcommand; the file is ./{path}")
     if options.report is not None:
         _check_report(options.report)
+    if options.roi_csv is not None:
+        return _list_boxes(options)
     if options.roi_out is not None:
         check_roi_out(options.roi_out)
     settings = SendSettings(
@@ -82,6 +84,21 @@ def _run(options: argparse.Namespace) -> ExitCode:
     if not transfer.url:
         raise SettingsError("--to URL says where to; medroi-recv prints it")
     return run_on_loop(send(transfer))
+
+
+def _list_boxes(options: argparse.Namespace) -> ExitCode:
+    from sender.segment.listing import list_boxes
+    from sender.segment.tissue import TissueRule
+
+    rules = {"tissue:paper": [TissueRule.PAPER], "tissue:code": [TissueRule.CODE]}
+    target: Path = options.roi_csv
+    if target.is_dir() or not target.parent.is_dir():
+        raise SettingsError(f"--roi-csv {target}: expected a file in a folder that is there")
+    paths = [Path(path) for path in options.study]
+    boxes = list_boxes(paths, rules.get(options.roi, list(TissueRule)), target)
+    if not options.quiet:
+        print(f"{boxes} boxes in {target}")
+    return ExitCode.OK if boxes else ExitCode.INPUT_REFUSED
 
 
 def _roi_options(options: argparse.Namespace) -> RoiOptions:
@@ -131,7 +148,10 @@ def _parser() -> argparse.ArgumentParser:
         "--roi-out", type=Path, metavar="FILE", help="write the ROI used: .nii, .nii.gz, .dcm (SEG)"
     )
     parser.add_argument(
-        "--roi-csv", type=Path, metavar="FILE.csv", help="only list MedROI's tissue boxes"
+        "--roi-csv",
+        type=Path,
+        metavar="FILE.csv",
+        help="only list MedROI's tissue boxes, by both rules or by that of --roi",
     )
     parser.add_argument(
         "--link",

@@ -14,7 +14,7 @@ from sender.segment.grow import Marks, rois_of
 from sender.segment.mask import MaskSegmenter
 from sender.segment.supplied import open_supplied
 from sender.write.seg import seg_of
-from tests.sender.segment.volumes import read_scan
+from tests.sender.segment.volumes import read_scan, volume_of
 from tests.sender.write.test_rois import CORE, EDGE, SHAPE, found, scan
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def test_many_rois_are_many_segments(tmp_path: Path) -> None:
 def test_the_validator_finds_no_error(
     tmp_path: Path, flair: tuple[Volume, Segmentation], source: str
 ) -> None:
-    path = saved(tmp_path / "seg.dcm", *(flair if source == "dicom" else found(scan())))
+    upright = volume_of(np.zeros(SHAPE, np.int16), affine=np.diag([-0.8, -0.8, 6.0, 1.0]))
+    path = saved(tmp_path / "seg.dcm", *(flair if source == "dicom" else found(upright)))
     run = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=60)
     lines = (run.stdout + run.stderr).decode("latin-1").splitlines()
     assert "Segmentation" in "".join(lines)
