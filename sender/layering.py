@@ -22,7 +22,7 @@ from shared.ownership import holes, owned_mask, owns_any
 from shared.roi import RoiRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from shared.header import SeriesHeader
     from shared.ownership import Hole
@@ -79,7 +79,7 @@ def make_plan(
     wanted = [
         *(
             Region(f"roi{rank}", RegionKind.ROI, roi.box, label=roi.label, rank=rank, mask=roi.mask)
-            for rank, roi in enumerate(_bounded(rois))
+            for rank, roi in enumerate(bounded(rois))
         ),
         Region("surroundings", RegionKind.SURROUNDINGS, seen),
         Region("tissue", RegionKind.TISSUE, tissue),
@@ -87,17 +87,22 @@ def make_plan(
     ]
     regions: dict[str, Region] = {}
     for region in wanted:
-        excludes = tuple(
-            other.name
-            for other in regions.values()
-            if QUALITIES[region.kind] & QUALITIES[other.kind]
-            and other.box.intersection(region.box) is not None
-        )
-        owner = replace(region, excludes=excludes)
+        owner = excluding(region, regions)
         if owns_any(owner.box, holes(owner, owner.box, regions)):
             regions[owner.name] = owner
     record = RoiRecord.of(tissue, header.shape, header.affine).pack()
     return Plan(series, 1, tuple(regions.values()), record)
+
+
+def excluding(region: Region, regions: Mapping[str, Region]) -> Region:
+    """A region as it stands in a plan behind others: it takes nothing that one of them owns."""
+    excludes = tuple(
+        other.name
+        for other in regions.values()
+        if QUALITIES[region.kind] & QUALITIES[other.kind]
+        and other.box.intersection(region.box) is not None
+    )
+    return replace(region, excludes=excludes)
 
 
 def cut_layers(plan: Plan) -> list[LayerJob]:
@@ -158,9 +163,16 @@ def _tight(box: Box, without: tuple[Hole, ...]) -> Box:
     return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def _bounded(rois: Sequence[Roi]) -> list[Roi]:
-    """ROIs whose masks a plan has room for; the others, as boxes, are more than was asked for."""
-    found, room_bytes, room_voxels = [], limits.MAX_PLAN_BYTES - _PLAN_BYTES, MAX_MASK_VOXELS
+def bounded(rois: Sequence[Roi], taken_bytes: int = 0, taken_voxels: int = 0) -> list[Roi]:
+    """ROIs whose masks a plan has room for; the others, as boxes, are more than was asked for.
+
+    Args:
+        taken_bytes: of the masks that the plan has already.
+        taken_voxels: that these masks lie over.
+    """
+    found: list[Roi] = []
+    room_bytes = limits.MAX_PLAN_BYTES - _PLAN_BYTES - taken_bytes
+    room_voxels = MAX_MASK_VOXELS - taken_voxels
     for roi in rois:
         size = len(roi.mask)
         fits = size <= min(limits.MAX_MASK_BYTES, room_bytes) and roi.box.voxels <= room_voxels

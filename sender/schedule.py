@@ -99,6 +99,17 @@ class Schedule:
         self._jobs[job.key] = job
         heapq.heappush(self._heap, (self.priority(job), job.key))
 
+    def add(self, jobs: Iterable[LayerJob]) -> None:
+        """Layers that a plan has come to ask for."""
+        for job in jobs:
+            self.put_back(job)
+
+    def move(self, jobs: Iterable[LayerJob]) -> None:
+        """Layers whose place has changed; those that are encoded already stay where they are."""
+        for job in jobs:
+            if job.key in self._jobs:
+                self.put_back(job)
+
     def focus(self, focus: Focus) -> None:
         """The reader looks at a box: what meets it goes first. A rank's newest focus counts."""
         self._foci = [old for old in self._foci if old.rank != focus.rank] + [focus]
