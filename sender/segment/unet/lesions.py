@@ -1,11 +1,12 @@
 """What the network says becomes lesions, sure ones and possible ones; none is dropped.
 
-    chance of each voxel --above LOW--> connected parts --highest chance--> sure | possible
+    chances --above LOW--> connected parts --filled--> --highest chance--> sure | possible
 
-A part whose chance reaches `SURE` anywhere is a lesion, with everything around it down to `LOW`:
-its edge is where a network hesitates. A part that nowhere reaches it is a possible lesion, and
-comes after all lesions. Possible ones that would make the ROI larger than a lesion's ROI may be are
-left to come in their turn with the tissue, the least likely first.
+What a part encloses belongs to it: the dead core of a tumour may look like nothing. A part whose
+chance reaches `SURE` anywhere is a lesion, with everything around it down to `LOW`: its edge is
+where a network hesitates. A part that nowhere reaches it is a possible lesion, and comes after all
+lesions. Possible ones that would make the ROI larger than a lesion's ROI may be are left to come in
+their turn with the tissue, the least likely first.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ SURE = 0.5
 _MIN_SURE_ML = 0.03
 """A part this small that is sure is a possible lesion only: a few voxels of the network's grid."""
 _MIN_POSSIBLE_ML = 0.05
+_FILLED = 0.3
+"""The chance that what a part encloses is given: its edges stay where they are."""
 _POSSIBLE_SHARE = 0.01
 """Of the volume: all possible lesions together, before they are grown."""
 
@@ -58,7 +61,7 @@ def parts_of(chances: NDArray[np.float32], voxel_ml: float) -> list[Part]:
     labels, _ = ndimage.label(chances > LOW, structure=np.ones((3, 3, 3)))
     found = []
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        marked = labels[place] == number
+        marked = _filled(labels[place] == number)
         size_ml = float(np.count_nonzero(marked)) * voxel_ml
         highest = float(chances[place][marked].max())
         sure = highest >= SURE and size_ml >= _MIN_SURE_ML
@@ -68,6 +71,19 @@ def parts_of(chances: NDArray[np.float32], voxel_ml: float) -> list[Part]:
         box = Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop))
         found.append(Part(box, marked, highest, size_ml, sure))
     return sorted(found, key=_order)
+
+
+def _filled(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """With what is enclosed in any slice of any direction."""
+    from scipy import ndimage
+
+    filled = marked.copy()
+    for axis in range(3):
+        planes = np.moveaxis(marked, axis, 0)
+        into = np.moveaxis(filled, axis, 0)
+        for plane, target in zip(planes, into, strict=True):
+            target |= ndimage.binary_fill_holes(plane)
+    return filled
 
 
 def _order(part: Part) -> tuple[bool, float]:
@@ -91,7 +107,7 @@ def marked_in_volume(
     ]
     around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
     box = placement.box_of(around)
-    own = np.where(chosen, chances, np.minimum(chances, LOW))
+    own = np.where(chosen, np.maximum(chances, _FILLED), np.minimum(chances, LOW))
     marked[box.slices] = placement.up(own, box) > LOW
     return marked
 
