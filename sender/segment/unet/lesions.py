@@ -19,17 +19,27 @@ import numpy as np
 from shared.geometry import Box
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from sender.segment.unet.sight import Placement
     from shared.geometry import Triple
 
-LOW = 0.15
+LOW = 0.1
 """A chance below which a voxel is no candidate."""
 SURE = 0.5
 _MIN_SURE_ML = 0.03
 """A part this small that is sure is a possible lesion only: a few voxels of the network's grid."""
 _MIN_POSSIBLE_ML = 0.05
+_ENOUGH_VOTES = 2
+_DOUBT = 2.5
+"""How far the ROI reaches beyond what is rather lesion than not, in units of what may be lesion
+beyond that."""
+_MOST_STEPS = 10
+"""Of 2 mm: 2 cm."""
+MOST_SHARE = 0.03
+"""Of the volume: lesions are not widened beyond it."""
 _FILLED = 0.3
 """The chance that what a part encloses is given: its edges stay where they are."""
 _POSSIBLE_SHARE = 0.01
@@ -74,39 +84,76 @@ def parts_of(chances: NDArray[np.float32], voxel_ml: float) -> list[Part]:
 
 
 def _filled(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """With what is enclosed in any slice of any direction."""
-    from scipy import ndimage
+    """With what lies between two marks along at least two of the three axes.
 
-    filled = marked.copy()
+    A dead core, a cyst that opens to the surface, a gray part between bright ones: a tumour's body
+    is nearly convex, and what is missing of it lies within.
+    """
+    votes = np.zeros(marked.shape, dtype=np.uint8)
     for axis in range(3):
-        planes = np.moveaxis(marked, axis, 0)
-        into = np.moveaxis(filled, axis, 0)
-        for plane, target in zip(planes, into, strict=True):
-            target |= ndimage.binary_fill_holes(plane)
-    return filled
+        before = np.logical_or.accumulate(marked, axis=axis)
+        behind = np.flip(np.logical_or.accumulate(np.flip(marked, axis), axis=axis), axis)
+        votes += before & behind
+    found: NDArray[np.bool_] = votes >= _ENOUGH_VOTES
+    return found
 
 
 def _order(part: Part) -> tuple[bool, float]:
     return not part.sure, -part.size_ml if part.sure else -part.highest
 
 
-def marked_in_volume(
-    parts: list[Part], chances: NDArray[np.float32], placement: Placement
-) -> NDArray[np.bool_]:
-    """The voxels of the volume in the parts: those whose chance, interpolated, is above `LOW`."""
-    marked = np.zeros(placement.shape, dtype=np.bool_)
-    if not parts:
-        return marked
-    chosen = np.zeros(chances.shape, dtype=np.bool_)
+def united(parts: Iterable[Part], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The voxels of the network's grid that lie in any of the parts."""
+    chosen = np.zeros(shape, dtype=np.bool_)
     for part in parts:
         chosen[part.box.slices] |= part.marked
-    start = [max(0, min(part.box.start[axis] for part in parts) - 1) for axis in range(3)]
+    return chosen
+
+
+def widened(
+    chosen: NDArray[np.bool_], outline: int, inside: NDArray[np.bool_], most: int
+) -> NDArray[np.bool_]:
+    """Lesions and the tissue around them, the more of it the less the network is sure of their
+    edge: `_DOUBT` times what it holds possible beyond what it outlines.
+
+    A network that hesitates leaves parts of a lesion out (measured: docs/model_card.md), and the
+    ROI may be larger than the lesion, but must not be smaller.
+
+    Args:
+        chosen: (z, y, x), what may be lesion.
+        outline: how many voxels are rather lesion than not.
+        inside: (z, y, x), where there is tissue at all.
+        most: voxels that it is not widened beyond.
+    """
+    from scipy import ndimage
+
+    wanted = min(outline + _DOUBT * (int(np.count_nonzero(chosen)) - outline), most)
+    found = chosen
+    corners = False
+    for _ in range(_MOST_STEPS):
+        if np.count_nonzero(found) >= wanted:
+            break
+        near = ndimage.generate_binary_structure(3, 3 if corners else 1)
+        found = (ndimage.binary_dilation(found, near) & inside) | found
+        corners = not corners
+    return found
+
+
+def marked_in_volume(
+    chosen: NDArray[np.bool_], chances: NDArray[np.float32], placement: Placement
+) -> NDArray[np.bool_]:
+    """The voxels of the volume that lie in what is chosen on the network's grid. Its edges are
+    where the chance, interpolated, falls to `LOW`."""
+    marked = np.zeros(placement.shape, dtype=np.bool_)
+    places = np.nonzero(chosen)
+    if not places[0].size:
+        return marked
+    start = [max(0, int(place.min()) - 1) for place in places]
     stop = [
-        min(chances.shape[axis], max(part.box.stop[axis] for part in parts) + 1)
-        for axis in range(3)
+        min(length, int(place.max()) + 2)
+        for place, length in zip(places, chosen.shape, strict=True)
     ]
-    around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-    box = placement.box_of(around)
+    box = placement.box_of(Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])))
     own = np.where(chosen, np.maximum(chances, _FILLED), np.minimum(chances, LOW))
     marked[box.slices] = placement.up(own, box) > LOW
     return marked

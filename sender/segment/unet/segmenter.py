@@ -18,10 +18,18 @@ import numpy as np
 from sender.segment.base import Segmentation
 from sender.segment.grow import Marks, reach_of, rois_of
 from sender.segment.options import MARGIN_VOXELS
-from sender.segment.unet.lesions import marked_in_volume, parts_of, within_share
+from sender.segment.unet.lesions import (
+    MOST_SHARE,
+    SURE,
+    marked_in_volume,
+    parts_of,
+    united,
+    widened,
+    within_share,
+)
 from sender.segment.unet.network import FLIPS, Network, why_not
 from sender.segment.unet.resample import along_axes, axis_taps
-from sender.segment.unet.sight import see
+from sender.segment.unet.sight import LOWEST, see
 from shared.errors import SettingsError
 from shared.geometry import Box
 
@@ -80,28 +88,52 @@ class UnetSegmenter:
         if sight is None:
             yield Segmentation((), NOTHING, self.name)
             return
-        yield self._answer(volume, sight, look(network, sight.brightness, _COARSER))
-        looks = [network.chances(sight.brightness, mirrored) for mirrored in FLIPS]
-        yield self._answer(volume, sight, np.mean(looks, axis=0, dtype=np.float32))
+        for looked in looks_of(network, sight.brightness):
+            yield answer_of(volume, sight, looked, self.margin_voxels, self.name)
 
-    def _answer(self, volume: Volume, sight: Sight, chances: NDArray[np.float32]) -> Segmentation:
-        header, placement = volume.header, sight.placement
-        voxel_ml = placement.voxel_mm3(header) / _MM3_PER_ML
-        parts = parts_of(chances, voxel_ml * prod(placement.steps))
-        parts = within_share(parts, header.shape, voxel_ml)
-        groups = [
-            Marks(label, marked_in_volume(chosen, chances, placement))
-            for label, chosen in (
-                ("lesion", [part for part in parts if part.sure]),
-                ("possible lesion", [part for part in parts if not part.sure]),
-            )
-            if chosen
-        ]
-        grown = rois_of(groups, reach_of(header, self.margin_voxels))
-        if not grown.rois:
-            return Segmentation((), NOTHING, self.name)
-        share = grown.voxels / Box.whole(header.shape).voxels
-        return Segmentation(grown.rois, _reason(parts, share), self.name)
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the network has seen so far, on the sight's grid."""
+
+    chances: NDArray[np.float32]
+    """(z, y, x): the best estimate, of which `SURE` is the outline."""
+    any_look: NDArray[np.float32]
+    """(z, y, x): the highest of all looks. A lesion that one of them sees is in the ROI."""
+
+
+def looks_of(network: Network, brightness: NDArray[np.float32]) -> Iterator[Looked]:
+    """A quick look, then the whole."""
+    coarse = look(network, brightness, _COARSER)
+    yield Looked(coarse, coarse)
+    looks = [network.chances(brightness, mirrored) for mirrored in FLIPS]
+    fine: NDArray[np.float32] = np.asarray(np.mean(looks, axis=0), dtype=np.float32)
+    yield Looked(fine, np.maximum(fine, coarse))
+
+
+def answer_of(
+    volume: Volume, sight: Sight, looked: Looked, margin_voxels: int, name: str
+) -> Segmentation:
+    """The ROIs of what has been seen."""
+    header, placement, chances = volume.header, sight.placement, looked.any_look
+    voxel_ml = placement.voxel_mm3(header) / _MM3_PER_ML
+    own_ml = voxel_ml * prod(placement.steps)
+    parts = within_share(parts_of(chances, own_ml), header.shape, voxel_ml)
+    sure = united((part for part in parts if part.sure), chances.shape)
+    possible = united((part for part in parts if not part.sure), chances.shape)
+    outline = int(np.count_nonzero(sure & (looked.chances > SURE)))
+    most = int(MOST_SHARE * volume.voxels.size * voxel_ml / own_ml)
+    sure = widened(sure, outline, sight.brightness > LOWEST, most)
+    groups = [
+        Marks(label, marked_in_volume(chosen, chances, placement))
+        for label, chosen in (("lesion", sure), ("possible lesion", possible & ~sure))
+        if chosen.any()
+    ]
+    grown = rois_of(groups, reach_of(header, margin_voxels))
+    if not grown.rois:
+        return Segmentation((), NOTHING, name)
+    share = grown.voxels / Box.whole(header.shape).voxels
+    return Segmentation(grown.rois, _reason(parts, share), name)
 
 
 def look(network: Network, brightness: NDArray[np.float32], coarser: float) -> NDArray[np.float32]:
