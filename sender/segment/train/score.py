@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sender.segment.unet.network import Network
     from sender.segment.unet.segmenter import Looked
     from sender.segment.unet.sight import Sight
+    from shared.volume import Volume
 
 LEAST_COMPONENT_ML = 0.1
 """Components of manual labels above this must be touched by an ROI, each of them."""
@@ -63,7 +64,18 @@ def score(scan: Scan, data: Path, network: Network) -> Score:
     Raises:
         InputError: the scan is missing or damaged.
     """
-    volume, marked = read_scan(scan, data)
+    return score_volume(scan, *read_scan(scan, data), network)
+
+
+def score_volume(scan: Scan, volume: Volume, marked: NDArray[np.bool_], network: Network) -> Score:
+    """A network on the voxels of a scan, which may have been changed since they were read.
+
+    Args:
+        scan: what they are called.
+        volume: the voxels.
+        marked: (z, y, x), its labels.
+        network: what is scored.
+    """
     started_s = time.perf_counter()
     sight = see(volume)
     assert sight is not None  # every scan of the set has a body
