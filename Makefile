@@ -31,6 +31,7 @@ bench: $(VENV)/test peers
 	$(BIN)/python -m tests.bench.latency
 	$(BIN)/python -m tests.bench.window
 	$(BIN)/python -m tests.bench.memory
+	$(BIN)/python -m tests.bench.segmentation
 
 # Debian's packages of the peers we are measured against. One that cannot be had is skipped by name.
 peers:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "shipped"
 WEIGHTS, GRAPH = FOLDER / "unet.safetensors", FOLDER / "unet.onnx"
 SHA256 = {
-    WEIGHTS.name: "2d9d5c83544cbf0c5e26daa721a060b86688d03fd3f0b862042f1ab367c624e8",
+    WEIGHTS.name: "3ea3bebaeda43affbb6dd1e3f0e3525eae00ffc51341353f113c7b0948c3b691",
     GRAPH.name: "5cef95994dc6d85220ae4193c001fb023cfa6a211fe3b491cfee08497b01b2af",
 }
 """Of the files in `FOLDER`; `sender.segment.train` prints them."""

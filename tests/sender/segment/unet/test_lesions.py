@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sender.segment.unet.lesions import (
+    LOW,
+    SURE,
+    marked_in_volume,
+    parts_of,
+    united,
+    widened,
+    within_share,
+)
+from sender.segment.unet.sight import Placement
+from shared.geometry import Box
+
+SHAPE = (20, 24, 22)
+SAME = Placement(SHAPE, (0, 1, 2), (False, False, False), (1.0, 1.0, 1.0), Box.whole(SHAPE))
+
+
+def chances(
+    *balls: tuple[tuple[int, int, int], float, float],
+) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+    """Balls of (middle, radius, chance) in nothing."""
+    found = np.zeros(SHAPE, np.float32)
+    for middle, radius, chance in balls:
+        away = sum((axis - at) ** 2 for axis, at in zip(np.indices(SHAPE), middle, strict=True))
+        found[np.asarray(away) <= radius**2] = chance
+    return found
+
+
+def test_a_part_that_is_sure_anywhere_is_a_lesion_down_to_its_edge() -> None:
+    seen = chances(((10, 12, 11), 6, LOW + 0.05), ((10, 12, 11), 2, 0.9))
+    (part,) = parts_of(seen, 0.008)
+    assert part.sure
+    assert part.highest == pytest.approx(0.9)
+    assert part.size_ml == pytest.approx(0.008 * np.count_nonzero(seen))
+
+
+def test_what_is_nowhere_sure_is_a_possible_lesion_and_comes_after_all_that_are() -> None:
+    seen = chances(((5, 5, 5), 4, SURE - 0.1), ((15, 17, 16), 3, 0.8), ((15, 5, 16), 2, 0.7))
+    parts = parts_of(seen, 0.008)
+    assert [part.sure for part in parts] == [True, True, False]
+    assert parts[0].size_ml > parts[1].size_ml
+
+
+def test_specks_are_no_lesions() -> None:
+    assert parts_of(chances(((5, 5, 5), 0, 0.9)), 0.008) == []
+    assert len(parts_of(chances(((5, 5, 5), 0, 0.9)), 0.2)) == 1
+
+
+def test_a_part_holds_the_core_that_it_encloses_or_half_encloses() -> None:
+    seen = chances(((10, 12, 11), 7, 0.9), ((10, 12, 11), 4, 0.0))
+    seen[10:13, 12:20, 11] = 0  # the core opens to one side
+    (part,) = parts_of(seen, 0.008)
+    whole = united([part], SHAPE)
+    assert whole[10, 12, 11]
+    assert whole[10, 9, 11]
+
+
+def test_an_roi_is_widened_by_the_doubt_and_not_where_there_is_no_tissue() -> None:
+    chosen = chances(((10, 12, 11), 5, 1.0)) > 0
+    inside = np.ones(SHAPE, np.bool_)
+    inside[:, :, 15:] = False
+    many = 20 * 24 * 22
+    count = int(chosen.sum())
+    assert np.array_equal(widened(chosen, count, inside, many), chosen)  # no doubt at all
+    some = widened(chosen, count - 100, inside, many)
+    more = widened(chosen, count - 200, inside, many)
+    assert count < some.sum() < more.sum()
+    assert not (chosen & ~some).any()
+    assert not more[:, :, 17:].any()
+    assert widened(chosen, count - 200, inside, count).sum() == count
+
+
+def test_marks_come_back_to_the_volume_with_their_edge_between_voxels() -> None:
+    seen = chances(((10, 12, 11), 5, 0.9))
+    chosen = seen > LOW
+    np.testing.assert_array_equal(marked_in_volume(chosen, seen, SAME), chosen)
+    nothing = np.zeros(SHAPE, np.bool_)
+    assert not marked_in_volume(nothing, seen, SAME).any()
+    twice = Placement(
+        (40, 48, 44), (0, 1, 2), (False, False, False), (2.0, 2.0, 2.0), Box.whole(SHAPE)
+    )
+    large = marked_in_volume(chosen, seen, twice)
+    assert 7 < large.sum() / chosen.sum() < 12
+
+
+def test_possible_lesions_have_a_share_of_the_volume_and_sure_ones_have_all() -> None:
+    seen = chances(((5, 5, 5), 3, 0.45), ((15, 17, 16), 5, 0.8), ((5, 17, 16), 2, 0.4))
+    parts = parts_of(seen, 0.008)
+    kept = within_share(parts, SHAPE, 0.008 / 1)
+    assert next(part.sure for part in kept)
+    assert len(within_share(parts, (1, 1, 1), 1e-9)) == 1
+    assert len(within_share(parts, (200, 200, 200), 0.008)) == 3
