@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sender.segment.train.scans import Kind, learnt_by, read_scan, tested_by
+from sender.segment.train.scans import Kind, held_out_by, learnt_by, read_scan
 from sender.segment.unet.sight import LOWEST, see, see_labels
 from shared.geometry import Box
 
@@ -112,7 +112,7 @@ def train_baseline(data: Path, recipe: BaselineRecipe, *, say: bool) -> SliceUNe
 def score_baseline(network: SliceUNet, data: Path, fold: int) -> dict[str, float]:
     """Whole-tumour Dice of every FLAIR that the fold tests, and of BRATS-2013."""
     found = {}
-    for scan in tested_by(fold):
+    for scan in held_out_by(fold):
         if scan.kind not in (Kind.FLAIR, Kind.FOREIGN):
             continue
         volume, marked = read_scan(scan, data)

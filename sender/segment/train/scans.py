@@ -154,7 +154,7 @@ def learnt_by(fold: int | None) -> list[Scan]:
     return [scan for scan in SCANS if scan.learnt and (fold is None or scan.fold != fold)]
 
 
-def tested_by(fold: int) -> list[Scan]:
+def held_out_by(fold: int) -> list[Scan]:
     """What the network of a fold is tested on: its own subjects, and those nobody learns from."""
     return [scan for scan in SCANS if scan.fold == fold or not scan.learnt]
 
