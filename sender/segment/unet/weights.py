@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "shipped"
 WEIGHTS, GRAPH = FOLDER / "unet.safetensors", FOLDER / "unet.onnx"
 SHA256 = {
-    WEIGHTS.name: "3ea3bebaeda43affbb6dd1e3f0e3525eae00ffc51341353f113c7b0948c3b691",
+    WEIGHTS.name: "63420009a205c8f2ea5ea18b6935326f306be70ca5acfea41e9d3721e2ba0678",
     GRAPH.name: "5cef95994dc6d85220ae4193c001fb023cfa6a211fe3b491cfee08497b01b2af",
 }
 """Of the files in `FOLDER`; `sender.segment.train` prints them."""
