@@ -68,7 +68,8 @@ class AutoSegmenter:
         why = why_not_network(volume)
         if why is None:
             for answer in UnetSegmenter(self.margin_voxels).segment(volume):
-                yield replace(answer, source=self.name)
+                reason = f"The network, for this is a head in MR: {answer.reason}"
+                yield replace(answer, reason=reason, source=self.name)
             return
         for answer in self.tissue.segment(volume):
             reason = f"Tissue, not the network: {why}. {answer.reason}"

@@ -27,6 +27,11 @@ whole brain, and 1.6 to 2.6 mm. The network is run at both ends of this."""
 _COARSE_SHARE = 0.3
 
 
+_RECORED, _SCALPED, _INVERTED = 0.3, 0.2, 0.04
+"""Shares of patches whose lesion is given another core, whose brain another scalp, whose contrast
+is turned around. The first two cycles of the shipped run had half again as much of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A scan in memory, as the network sees it."""
@@ -54,7 +59,7 @@ def draw(example: Example, rng: np.random.Generator) -> tuple[torch.Tensor, torc
     seen = functional.grid_sample(source, grid, mode="bilinear", align_corners=True)
     brightness, lesion, outside = (seen[:, n : n + 1] for n in range(3))
     brightness = brightness + LOWEST
-    if rng.random() < 0.5:
+    if rng.random() < _RECORED:
         brightness = _recore(brightness, lesion, rng)
     brightness = _recolour(brightness, outside, rng)
     return brightness, lesion.clamp(0, 1)
@@ -129,9 +134,9 @@ def _recore(x: torch.Tensor, lesion: torch.Tensor, rng: np.random.Generator) -> 
 def _recolour(x: torch.Tensor, outside: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Another scanner, another sequence, another preprocessing."""
     inside = x > LOWEST + 0.3
-    if rng.random() < 0.3 and float(outside.max()) > 0:
+    if rng.random() < _SCALPED and float(outside.max()) > 0:
         x, inside = _scalp(x, inside, outside, rng)
-    if rng.random() < 0.12:
+    if rng.random() < _INVERTED:
         x = torch.where(inside, -x, x)
     if rng.random() < 0.5:
         span = HIGHEST - LOWEST

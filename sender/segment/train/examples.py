@@ -20,11 +20,11 @@ PATCH = (48, 64, 48)
 """Of a volume: at 3 mm, 14 x 19 x 14 cm, which is a brain."""
 _SLICE_PATCH = (16, 80, 80)
 """Of a slice that is repeated: the network is 3-D, the set figshare2d is not."""
-_WEIGHTS = {Kind.FLAIR: 1.0, Kind.OTHER: 0.7, Kind.HEALTHY: 0.25}
+_WEIGHTS = {Kind.FLAIR: 1.0, Kind.OTHER: 0.5, Kind.HEALTHY: 0.2}
 """How often a scan of a kind is looked at, against a FLAIR."""
 _EVERY = 3
 """Of figshare2d's slices, neighbours of which are nearly alike."""
-_SLICES_SHARE = 0.12
+_SLICES_SHARE = 0.05
 """Of all looks, at figshare2d."""
 
 

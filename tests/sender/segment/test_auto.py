@@ -7,6 +7,7 @@ import pytest
 
 from sender.segment import auto as module
 from sender.segment.auto import AutoSegmenter, why_not_network
+from sender.segment.unet.segmenter import UnetSegmenter
 from shared.errors import SettingsError
 from tests.contracts.segmenter import SegmenterContract
 from tests.sender.segment.unet.test_segmenter import head_with_a_lesion
@@ -30,8 +31,13 @@ class TestAutoSegmenter(SegmenterContract):
         return volume_of(np.arange(480).reshape(6, 8, 10), np.int16)
 
 
-def test_a_head_in_mr_is_for_the_network() -> None:
-    assert why_not_network(head_with_a_lesion()[0]) is None
+def test_a_head_in_mr_is_for_the_network_and_that_is_said() -> None:
+    volume = head_with_a_lesion()[0]
+    assert why_not_network(volume) is None
+    answers, plain = list(AutoSegmenter().segment(volume)), list(UnetSegmenter().segment(volume))
+    assert [answer.rois for answer in answers] == [answer.rois for answer in plain]
+    for answer, other in zip(answers, plain, strict=True):
+        assert answer.reason == f"The network, for this is a head in MR: {other.reason}"
 
 
 @pytest.mark.parametrize(
