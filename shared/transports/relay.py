@@ -13,7 +13,8 @@ Times are as good as the event loop's timers, which count milliseconds, as long 
 held up: in a process that computes, the relay is late by what holds its loop.
 
 Also a command: ``python -m shared.transports.relay --listen 127.0.0.1:0 --to HOST:PORT --link 3g``
-prints its port and carries until it is stopped. SIGUSR1 resets every connection.
+prints its port and carries until it is stopped; with ``--udp`` it carries datagrams instead
+(`shared.transports.datagram_relay`). SIGUSR1 resets every TCP connection.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from shared.clock import LoopClock
 from shared.errors import ExitCode, SettingsError
 from shared.line import Line
 from shared.link import LinkProfile, parse_link
+from shared.transports.datagram_relay import DatagramRelay
 from shared.transports.loopback import connect_first, loopback_addresses, new_socket
 from shared.transports.relayed import RelayedConnection
 from shared.transports.tasks import TaskOwner
@@ -175,8 +177,10 @@ async def _carry_until_stopped(options: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     target = _parse_address(options.to)
-    async with Relay(*target, profile, seed=options.seed, host=host, port=port) as relay:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, relay.cut)
+    made = DatagramRelay if options.udp else Relay
+    async with made(*target, profile, seed=options.seed, host=host, port=port) as relay:
+        if isinstance(relay, Relay):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, relay.cut)
         print(relay.port, flush=True)
         await stopped.wait()
 
@@ -185,10 +189,11 @@ def main() -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.transports.relay",
-        description="carry TCP connections over a modelled link, on this machine",
+        description="carry TCP connections, or datagrams, over a modelled link, on this machine",
     )
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
     parser.add_argument("--to", required=True, metavar="HOST:PORT", help="who to connect to")
+    parser.add_argument("--udp", action="store_true", help="carry datagrams instead of TCP")
     parser.add_argument("--link", required=True, help="such as 3g, or rate=1M,rtt=100ms,loss=1%%")
     parser.add_argument("--seed", type=int, default=0, help="of the losses")
     try:
