@@ -1,4 +1,5 @@
 # make demo [STUDY=path] [ROI=...] [LINK=...]   the main job, seen: pictures, volume, report, plot
+# make sim [STUDY=] [LINK=] [MODE=virtual|relay|tun] [SEED=] [ROI=]   a link against a study, as a table
 # make test                                     everything that must hold
 # make lint                                     style, types, import contracts
 # make bench                                    the figures, as tables and out/bench/*.json
@@ -12,11 +13,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 STUDY ?=
 ROI ?=
 LINK ?= rate=1M,rtt=100ms
+MODE ?= virtual
+SEED ?= 0
 
-.PHONY: demo test lint bench peers clean
+.PHONY: demo sim test lint bench peers clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m tests.demo --out out --link '$(LINK)' $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
+
+sim: $(VENV)/demo
+	$(BIN)/python -m tests.simulate --out out/sim --link '$(LINK)' --mode '$(MODE)' --seed '$(SEED)' \
+	    $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
 
 test: $(VENV)/test peers
 	$(BIN)/python -m pytest

@@ -75,6 +75,8 @@ class Relay:
         self._connections: dict[RelayedConnection, asyncio.Task[None] | None] = {}
         self._lines: tuple[Line, Line] | None = None
         self._resets: list[asyncio.TimerHandle] = []
+        self.came_up_s: float | None = None
+        """When the first connection came, on the loop's clock; None before it."""
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -137,6 +139,7 @@ class Relay:
     def _come_up(self) -> tuple[Line, Line]:
         """Both directions of the line, whose time begins now."""
         loop, start_s = asyncio.get_running_loop(), self._clock.now_s()
+        self.came_up_s = start_s
         self._resets += [
             loop.call_at(start_s + reset_s, self.cut) for reset_s in self._profile.resets_s
         ]
