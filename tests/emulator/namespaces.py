@@ -68,6 +68,7 @@ class Place:
 class TunLink:
     """Two namespaces, ``site`` and ``clinic``, and the line between them."""
 
+    name = "tun"
     site: Place
     clinic: Place
 
@@ -116,6 +117,11 @@ class TunLink:
             self._wire.kill()
             said, complaint = self._wire.communicate()
         self.report = json.loads(said) if said else {"fault": complaint.strip()}
+
+    def reach(self, port: int, *, plain: bool = False, at_site: bool = False) -> tuple[str, int]:
+        """Where the site finds what listens on a port of the clinic's address, or the reverse."""
+        place = self.site if at_site else self.clinic
+        return place.plain_address if plain else place.address, port
 
     @property
     def congestion(self) -> str:

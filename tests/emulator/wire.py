@@ -29,11 +29,15 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.errors import SettingsError
 from shared.line import Line
 from shared.line_datagrams import LineDatagrams
 from shared.link import LinkProfile, parse_link
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CLONE_NEWNET = 0x40000000  # sched.h
 TUNSETIFF = 0x400454CA  # linux/if_tun.h
@@ -45,6 +49,8 @@ READ_AT_ONCE = 64
 """Packets of one device before the other has its turn."""
 OVER_THE_LINE = "( dst 10.77.0.0/24 or dst 127.77.0.0/24 )"
 """Connections that a reset breaks; those within a namespace live on."""
+FULL_BYTES = 1000
+"""A packet that carries data, rather than a handshake or an acknowledgement."""
 PRIORITY = -15
 """Of this process (nice): a line is on time, whatever else the machine does."""
 SETTINGS = {
@@ -61,6 +67,19 @@ class End:
 
     namespace: int
     device: int
+
+
+class Resumption:
+    """How long after each outage's end a full packet was let out to the clinic again."""
+
+    def __init__(self, ends_s: Sequence[float]) -> None:
+        self._ends_s = list(ends_s)
+        self.after_s: list[float] = []
+
+    def note(self, now_s: float, size_bytes: int) -> None:
+        """A packet has been let out."""
+        while self._ends_s and now_s >= self._ends_s[0] and size_bytes >= FULL_BYTES:
+            self.after_s.append(round(now_s - self._ends_s.pop(0), 3))
 
 
 @dataclass(slots=True)
@@ -85,6 +104,7 @@ class Wire:
         self._profile = profile
         self._seed = seed
         self._ends = {site.device: site, clinic.device: clinic}
+        self._clinic = clinic.device
         self._other = {site.device: clinic.device, clinic.device: site.device}
         self._lines: dict[int, LineDatagrams] = {}
         self._under_way: list[tuple[float, int, int, bytes]] = []
@@ -92,6 +112,7 @@ class Wire:
         self._resets_s: list[float] = []
         self._came_up_s: float | None = None
         self._late = Lateness()
+        self._resumed = Resumption(())
 
     def run(self) -> None:
         """Until standard input ends."""
@@ -116,6 +137,7 @@ class Wire:
             "came_up_s": self._came_up_s,
             "to_clinic": fates[0] if fates else None,
             "to_site": fates[1] if fates else None,
+            "resumed_after_s": self._resumed.after_s,
             "late_ms": {"mean": round(1e3 * mean_s, 3), "most": round(1e3 * self._late.most_s, 3)},
         }
 
@@ -145,6 +167,7 @@ class Wire:
         for way, device in enumerate(self._ends):
             line = Line(self._profile, 2 * self._seed + way, start_s=now_s)
             self._lines[device] = LineDatagrams(line)
+        self._resumed = Resumption([now_s + outage.stop_s for outage in self._profile.outages])
 
     def _write(self) -> None:
         now_s = time.monotonic()
@@ -152,6 +175,8 @@ class Wire:
             due_s, _, device, packet = heapq.heappop(self._under_way)
             os.write(device, packet)
             self._late.note(now_s - due_s)
+            if device == self._clinic:
+                self._resumed.note(now_s, len(packet))
 
     def _reset(self) -> None:
         """Break every TCP connection: each kernel aborts its own, and tells the other end."""
