@@ -37,6 +37,7 @@ lint: $(VENV)/test
 bench: $(VENV)/test peers
 	$(BIN)/python -m tests.bench.latency
 	$(BIN)/python -m tests.bench.window
+	$(BIN)/python -m tests.bench.connect
 	$(BIN)/python -m tests.bench.memory
 
 # Debian's packages of the peers we are measured against. One that cannot be had is skipped by name.

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from shared.role import Role as Role  # noqa: TC001  (whoever has the messages has their words)
+
 if TYPE_CHECKING:
     from shared.geometry import Box
     from shared.header import SeriesHeader
@@ -31,13 +33,6 @@ if TYPE_CHECKING:
 
 HEADERS_REGION = "headers"
 """The region name of headers layers, which own no voxel."""
-
-
-class Role(StrEnum):
-    """Which end speaks."""
-
-    SENDER = "sender"
-    RECEIVER = "receiver"
 
 
 @dataclass(frozen=True, slots=True)

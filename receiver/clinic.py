@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from receiver.compose import Count
     from receiver.decode import Decoder
     from shared.transports.base import Transport
+    from shared.trust.credentials import Credentials
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.2
@@ -42,6 +43,7 @@ class Reception:
     report: Path | None
     pictures: bool
     quiet: bool
+    credentials: Credentials | None = None
 
 
 async def receive(reception: Reception) -> ExitCode:
@@ -65,6 +67,8 @@ async def receive(reception: Reception) -> ExitCode:
                 reception.port,
                 clinic.take,
                 max_frame_bytes=limits.MAX_FRAME_BYTES,
+                credentials=reception.credentials,
+                on_refused=display.say,
                 close_timeout_s=_CLOSE_S,
             ) as listener:
                 print(f"listening on {listener.url}", flush=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
+from shared.trust.flags import add_trust_flags, credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,10 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> ExitCode:
+    from protocol.limits import PROTOCOL_VERSION
     from sender.dryrun import dry_run
     from sender.settings import Background, SendSettings
     from sender.transfer import Transfer, send
     from shared.loop import run_on_loop
+    from shared.role import Role
+    from shared.trust.proof import Claim
 
     for path in options.study:
         if path in KEPT_WORDS:
@@ -69,6 +73,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
         volume=options.volume,
         report=options.report,
         quiet=options.quiet,
+        credentials=credentials_of(options, Claim(Role.SENDER, PROTOCOL_VERSION), listens=False),
     )
     if options.dry_run:
         return dry_run(transfer)
@@ -114,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exact-codec", default="jpegxl", metavar="NAME")
     parser.add_argument("--preview-codec", default="hevc", metavar="NAME")
     parser.add_argument("--background", choices=("keep", "discard"), default="keep")
+    add_trust_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
     parser.add_argument("--version", action="version", version=SOFTWARE)
     return parser

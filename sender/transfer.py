@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sender.settings import SendSettings
     from shared.display import Display
     from shared.transports.base import Transport
+    from shared.trust.credentials import Credentials
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.1
@@ -48,6 +49,7 @@ class Transfer:
     volume: int | None
     report: Path | None
     quiet: bool
+    credentials: Credentials | None = None
 
 
 @dataclass(slots=True)
@@ -149,8 +151,10 @@ async def _dial(transfer: Transfer, stack: AsyncExitStack) -> Transport | Medroi
             relay = await stack.enter_async_context(
                 Relay(parts.hostname or "", parts.port or 80, profile)
             )
-            url = f"ws://127.0.0.1:{relay.port}{parts.path}"
-        return await dial(url, max_frame_bytes=limits.MAX_FRAME_BYTES)
+            url = parts._replace(netloc=f"127.0.0.1:{relay.port}").geturl()
+        return await dial(
+            url, max_frame_bytes=limits.MAX_FRAME_BYTES, credentials=transfer.credentials
+        )
     except MedroiError as error:
         return error
 

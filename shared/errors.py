@@ -7,6 +7,7 @@
     │   ├── LocalProtocolError   our own code called a connection out of turn
     │   └── RemoteProtocolError  the peer broke the protocol or its limits
     ├── PeerRefused              the peer said no, and why                         exit 4
+    ├── AuthenticationError      the peer did not prove who it is                  exit 4
     ├── TransportClosed          the link went away; the study can be resumed      exit 5
     ├── CodecError               bytes that do not decode to what was declared     exit 6
     └── IntegrityError           voxels that are not the ones that were sent       exit 6
@@ -78,6 +79,15 @@ class RemoteProtocolError(ProtocolError):
 
 class PeerRefused(MedroiError):
     """The peer declined; its reason is the message."""
+
+    exit_code = ExitCode.PEER_REFUSED
+
+
+class AuthenticationError(MedroiError):
+    """The peer is not who it should be: another certificate, or no proof of the shared key.
+
+    Nothing of a study has left. To dial again by itself is safe, and is seldom of use.
+    """
 
     exit_code = ExitCode.PEER_REFUSED
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.connection import Connection
 
+    from shared.trust.proof import Proven
+
 WRITE_LIMIT_BYTES = 4096
 """In the library before `send` waits."""
 NOTSENT_BYTES = 16 << 10
@@ -51,8 +53,26 @@ class WebSocketTransport:
         self._receiving = False
         self._closing = asyncio.Event()
         self._close_code = CloseCode.NORMAL_CLOSURE
-        self._frames_sent = self._bytes_sent = 0
-        self._frames_received = self._bytes_received = 0
+        self._count_from_here()
+        self._proven: Proven | None = None
+
+    def begin_session(self, proven: Proven) -> None:
+        """The key is proven: what comes now is a session's, and counted."""
+        self._proven = proven
+        self._count_from_here()
+
+    @property
+    def proven(self) -> Proven | None:
+        """What the proof of the shared key gave; None where there was none to prove."""
+        return self._proven
+
+    @property
+    def session_key(self) -> bytes:
+        """32 bytes that both ends and nobody else have, for this connection; empty without a key.
+
+        What another path needs, such as an SDP, is sealed with it.
+        """
+        return self._proven.session_key if self._proven else b""
 
     async def send(self, frame: bytes) -> None:
         """Hand over one frame; returns when the buffers have room for the next.
@@ -133,6 +153,10 @@ class WebSocketTransport:
             frames_received=self._frames_received,
             bytes_received=self._bytes_received,
         )
+
+    def _count_from_here(self) -> None:
+        self._frames_sent = self._bytes_sent = 0
+        self._frames_received = self._bytes_received = 0
 
     async def _receive(self) -> str | bytes:
         self._receiving = True

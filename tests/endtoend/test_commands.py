@@ -202,7 +202,7 @@ def test_beyond_loopback_nobody_listens(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "TLS is not there yet" in done.stderr
+    assert "plaintext does not go further" in done.stderr
 
 
 def test_a_dry_run_prints_the_plan_and_sends_nothing(tmp_path: Path) -> None:
