@@ -1,6 +1,4 @@
-"""Time to ROI and to the whole over 1 Mbit/s and 100 ms, and dcmtk's storescu over the same line.
-
-    python -m tests.bench.latency [--runs 5]
+"""Time to ROI and to the whole over 1 Mbit/s and 100 ms, and dcmtk's storescu over the same relay.
 
 Every run is two real processes; times are the sender's own report, from the start of its process,
 and end when the receiver's proof has come back.
@@ -8,18 +6,16 @@ and end when the receiver's proof has come back.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.table import Row, publish, scans
+from tests.bench.table import Row
 from tests.commands import Receiver, command, environment, send
 
 if TYPE_CHECKING:
@@ -30,17 +26,9 @@ _SETTLE_S = 1.0
 """A clinic's receiver has been waiting for a while: its decoders are warm."""
 
 
-def main() -> int:
-    """Measure; 1 where a figure is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
-    data = scans()
-    if data is None:
-        print("latency: left out, the development scans are not on this machine")
-        return 0
-    rows = [*_brain(data, runs), *_against_storescu(data, runs)]
-    return 0 if publish("latency", f"Latency over {LINK}, median of {runs}", rows) else 1
+def main_job_rows(data: Path, runs: int) -> list[Row]:
+    """The figures of the main job (issue 2), each the median of so many runs."""
+    return [*_brain(data, runs), *_against_storescu(data, runs)]
 
 
 def transfers(study: Path, mask: Path, runs: int) -> list[dict[str, Any]]:
@@ -164,7 +152,3 @@ def _median(values: Iterator[float]) -> float:
 def _spread(values: Iterator[float]) -> str:
     known = sorted(values)
     return f"{statistics.median(known):.2f} s ({known[0]:.2f}..{known[-1]:.2f})"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
