@@ -26,12 +26,15 @@ def compared(link: str, *outcomes: Outcome) -> Compared:
 
 
 def test_what_is_asked_over_the_thin_link_is_met_or_missed() -> None:
-    slow, late = Outcome(RAW, roi_exact_s=150.0), Outcome(RAW, roi_exact_s=99.0)
-    good, roi = latency._rows(compared(THIN, slow))
+    slow, late = (
+        Outcome(RAW, roi_exact_s=80.0, whole_exact_s=seconds) for seconds in (150.0, 99.0)
+    )
+    told, good, roi = latency._rows(compared(THIN, slow))
+    assert (told.got, told.good) == ("40.0 x", None)
     assert (good.got, good.good) == ("75.0 x", True)
     # 50 kB and four round trips are 0.8 s of the link; a second was taken.
     assert (roi.got, roi.good) == ("1.25 (1.25..1.25)", True)
-    bad, _ = latency._rows(compared(THIN, late))
+    _, bad, _ = latency._rows(compared(THIN, late))
     assert bad.good is False
 
 
