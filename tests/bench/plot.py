@@ -45,7 +45,8 @@ def plot(compared: Compared, path: Path) -> None:
     for axes, what in ((roi, "ROI"), (whole, "whole")):
         axes.set(ylabel=f"PSNR of the {what}, dB", ylim=(0, _EXACT_DB + 5))
         axes.axhline(_EXACT_DB, color="grey", linewidth=0.6, linestyle=":")
-        axes.text(_FIRST_S, _EXACT_DB + 0.7, "exact", color="grey", fontsize=8)
+        beside = axes.get_yaxis_transform()
+        axes.text(0.005, _EXACT_DB + 0.7, "exact", color="grey", fontsize=8, transform=beside)
         axes.grid(alpha=0.3)
     sent.set(ylabel="MB over the line", xscale="log")
     sent.grid(alpha=0.3)

@@ -15,7 +15,7 @@ from sender.prepare import prepare_study
 from sender.settings import SendSettings
 from shared.layer import RegionKind
 from shared.report import box_rows
-from tests.bench.peers.course import UNPROVEN_DB, USABLE_DB, Outcome, Point
+from tests.bench.peers.course import UNPROVEN_DB, USABLE_DB, Outcome, Point, Watched
 from tests.bench.peers.scan import nifti_layout
 from tests.commands import Receiver, command
 
@@ -80,7 +80,7 @@ def transfer(
         if sending.wait() != 0 or receiver.wait() != 0:
             raise RuntimeError(f"medroi did not deliver within {limit_s:.0f} s")
     report: dict[str, Any] = json.loads(report_path.read_text())
-    return _outcome(report, looks), report
+    return _outcome(report, looks, Watched(scan).point(0.0, 0)), report
 
 
 def _look_on(
@@ -122,7 +122,8 @@ def _look(scan: Scan, out: Path) -> tuple[float, float, bool] | None:
     return roi_db, whole_db, bool(levels.all())
 
 
-def _outcome(report: dict[str, Any], looks: list[Look]) -> Outcome:
+def _outcome(report: dict[str, Any], looks: list[Look], start: Point) -> Outcome:
+    """From the sender's report, what was seen meanwhile, and how good nothing at all is."""
     times: dict[str, float] = report["times_s"]
     usable = (look.at_s for look in looks if look.shows_all and look.whole_db >= USABLE_DB)
     preview_s, preview_db = times.get("whole_preview"), report["psnr_db"].get("whole_preview")
@@ -136,11 +137,11 @@ def _outcome(report: dict[str, Any], looks: list[Look]) -> Outcome:
         roi_exact_s=times["roi_exact"],
         whole_exact_s=times["whole_exact"],
         size_bytes=report["bytes"]["wire"],
-        points=list(_points(report, looks)),
+        points=list(_points(report, looks, start)),
     )
 
 
-def _points(report: dict[str, Any], looks: list[Look]) -> Iterator[Point]:
+def _points(report: dict[str, Any], looks: list[Look], start: Point) -> Iterator[Point]:
     """The course: bytes as the sender saw them go, quality as it was looked at, and as proven.
 
     Quality never falls, so what was seen or said last still holds.
@@ -161,7 +162,7 @@ def _points(report: dict[str, Any], looks: list[Look]) -> Iterator[Point]:
     ends_s = times["whole_exact"]
     assert ends_s is not None
     moments += [(times["roi_exact"] or ends_s, inf, 0.0, 0.0), (ends_s, inf, inf, wire)]
-    roi_db = whole_db = size_bytes = 0.0
+    roi_db, whole_db, size_bytes = start.roi_db, start.whole_db, 0.0
     for at_s, roi, whole, size in sorted(moments):
         roi_db, whole_db, size_bytes = max(roi_db, roi), max(whole_db, whole), max(size_bytes, size)
         if at_s <= ends_s:
