@@ -70,48 +70,58 @@ def _stored(scan: Scan) -> NDArray[np.generic]:
 
 
 def _instances(scan: Scan) -> list[Dataset]:
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ scan.affine
-    column, row, normal = lps[:3, 0], lps[:3, 1], lps[:3, 2]
-    spacing = [float(np.linalg.norm(axis)) for axis in (row, column)]
     stored = _stored(scan)
-    signed = stored.dtype.kind == "i"
-    bits = max(8, int(np.abs(scan.voxels).max()).bit_length() + signed)
-    study, series, frame_of_reference = (
-        generate_uid(entropy_srcs=[_SALT, name]) for name in ("study", "series", "frame")
-    )
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ scan.affine
     found = []
     for z, plane in enumerate(stored):
-        instance = Dataset()
-        instance.file_meta = FileMetaDataset()
-        instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        instance.file_meta.MediaStorageSOPClassUID = MRImageStorage
-        uid = generate_uid(entropy_srcs=[_SALT, str(z)])
-        instance.file_meta.MediaStorageSOPInstanceUID = uid
-        instance.SOPClassUID, instance.SOPInstanceUID = MRImageStorage, uid
-        instance.StudyInstanceUID, instance.SeriesInstanceUID = study, series
-        instance.FrameOfReferenceUID = frame_of_reference
-        instance.PatientName, instance.PatientID = "Bench^Mark", "BENCH"
-        instance.PatientBirthDate = instance.PatientSex = ""
-        instance.StudyDate, instance.StudyTime, instance.StudyID = "20200101", "000000", "1"
-        instance.AccessionNumber = instance.ReferringPhysicianName = ""
-        instance.Modality, instance.SeriesNumber, instance.InstanceNumber = "MR", 1, z + 1
-        instance.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-        instance.ScanningSequence, instance.SequenceVariant = "RM", "NONE"
-        instance.MRAcquisitionType, instance.ScanOptions = "3D", ""
-        instance.EchoTime = instance.RepetitionTime = instance.EchoTrainLength = None
-        instance.ImagePositionPatient = [f"{mm:.6g}" for mm in lps[:3, 3] + z * normal]
-        cosines = [*(column / spacing[1]), *(row / spacing[0])]
-        instance.ImageOrientationPatient = [f"{cosine:.8g}" for cosine in cosines]
-        instance.PixelSpacing = [f"{mm:.8g}" for mm in spacing]
-        instance.SliceThickness = f"{np.linalg.norm(normal):.8g}"
+        instance = _identified(z)
+        _place(instance, lps, z)
+        signed = stored.dtype.kind == "i"
+        bits = max(8, int(np.abs(scan.voxels).max()).bit_length() + signed)
         instance.SamplesPerPixel, instance.PhotometricInterpretation = 1, "MONOCHROME2"
         instance.Rows, instance.Columns = plane.shape
         instance.BitsAllocated, instance.BitsStored, instance.HighBit = 16, bits, bits - 1
         instance.PixelRepresentation = int(signed)
-        instance.PixelData = plane.astype("<u2" if not signed else "<i2").tobytes()
+        instance.PixelData = plane.astype(stored.dtype.newbyteorder("<")).tobytes()
         instance["PixelData"].VR = "OW"
         found.append(instance)
     return found
+
+
+def _identified(z: int) -> Dataset:
+    """Whose instance it is, of which series, and what kind of image."""
+    uid, study, series, frame_of_reference = (
+        generate_uid(entropy_srcs=[_SALT, name]) for name in (str(z), "study", "series", "frame")
+    )
+    instance = Dataset()
+    instance.file_meta = FileMetaDataset()
+    instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    instance.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    instance.file_meta.MediaStorageSOPInstanceUID = uid
+    instance.SOPClassUID, instance.SOPInstanceUID = MRImageStorage, uid
+    instance.StudyInstanceUID, instance.SeriesInstanceUID = study, series
+    instance.FrameOfReferenceUID = frame_of_reference
+    instance.PatientName, instance.PatientID = "Bench^Mark", "BENCH"
+    instance.PatientBirthDate = instance.PatientSex = ""
+    instance.StudyDate, instance.StudyTime, instance.StudyID = "20200101", "000000", "1"
+    instance.AccessionNumber = instance.ReferringPhysicianName = ""
+    instance.Modality, instance.SeriesNumber, instance.InstanceNumber = "MR", 1, z + 1
+    instance.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    instance.ScanningSequence, instance.SequenceVariant = "RM", "NONE"
+    instance.MRAcquisitionType, instance.ScanOptions = "3D", ""
+    instance.EchoTime = instance.RepetitionTime = instance.EchoTrainLength = None
+    return instance
+
+
+def _place(instance: Dataset, lps: NDArray[np.float64], z: int) -> None:
+    """Where its pixels are (PS3.3 C.7.6.2): from the affine, voxel (x, y, z) to mm, LPS."""
+    along_x, along_y, along_z = lps[:3, 0], lps[:3, 1], lps[:3, 2]
+    step_x, step_y, step_z = (float(np.linalg.norm(way)) for way in (along_x, along_y, along_z))
+    instance.ImagePositionPatient = [f"{mm:.6g}" for mm in lps[:3, 3] + z * along_z]
+    cosines = [*(along_x / step_x), *(along_y / step_y)]
+    instance.ImageOrientationPatient = [f"{cosine:.8g}" for cosine in cosines]
+    instance.PixelSpacing = [f"{step_y:.8g}", f"{step_x:.8g}"]
+    instance.SliceThickness = f"{step_z:.8g}"
 
 
 def _save(instance: Dataset, folder: Path, z: int) -> Path:
