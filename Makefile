@@ -2,7 +2,8 @@
 # make sim [STUDY=] [LINK=] [MODE=virtual|relay|tun] [SEED=] [ROI=]   a link against a study, as a table
 # make test                                     everything that must hold
 # make lint                                     style, types, import contracts
-# make bench                                    the figures, as tables and out/bench/*.json
+# make bench                                    the figures, as tables, out/bench/*.json and *.png
+# make bench-all                                over every preset and every recorded link: hours
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +17,7 @@ LINK ?= rate=1M,rtt=100ms
 MODE ?= virtual
 SEED ?= 0
 
-.PHONY: demo sim test lint bench peers clean
+.PHONY: demo sim test lint bench bench-all peers clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m tests.demo --out out --link '$(LINK)' $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
@@ -35,10 +36,10 @@ lint: $(VENV)/test
 	$(BIN)/lint-imports
 
 bench: $(VENV)/test peers
-	$(BIN)/python -m tests.bench.latency
-	$(BIN)/python -m tests.bench.window
-	$(BIN)/python -m tests.bench.connect
-	$(BIN)/python -m tests.bench.memory
+	$(BIN)/python -m tests.bench latency, goodput, window, connect, memory
+
+bench-all: $(VENV)/test peers
+	$(BIN)/python -m tests.bench latency --all, goodput --all --outages, window, memory
 
 # Debian's packages of the peers we are measured against. One that cannot be had is skipped by name.
 peers:

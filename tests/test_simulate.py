@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import simulate
+from tests import simulate, simulated
 from tests.emulator.namespaces import missing_for_tun
-from tests.simulate import Moment, Simulated, main
+from tests.simulate import main
+from tests.simulated import Moment, Simulated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def test_a_preview_says_how_good_it_is() -> None:
     assert moments[0].what == "ROI preview (40.7 dB)"
 
 
-@pytest.mark.parametrize("mode", simulate.MODES)
+@pytest.mark.parametrize("mode", tuple(simulate.MODES))
 def test_a_study_crosses_in_every_mode_and_leaves_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str
 ) -> None:
@@ -106,6 +107,6 @@ def test_what_cannot_be_simulated_is_one_clear_sentence(
 def test_without_root_a_tun_link_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(simulate, "missing_for_tun", lambda: "a TUN link needs root rights")
+    monkeypatch.setattr(simulated, "missing_for_tun", lambda: "a TUN link needs root rights")
     assert main(["--mode", "tun"]) == 2
     assert "a TUN link needs root rights; MODE=relay needs none of it" in capsys.readouterr().err
