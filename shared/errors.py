@@ -6,6 +6,7 @@
     ├── ProtocolError                                                              exit 4
     │   ├── LocalProtocolError   our own code called a connection out of turn
     │   └── RemoteProtocolError  the peer broke the protocol or its limits
+    │       └── DamagedFrame     bytes that are no frame: a line's fault, or a stranger's
     ├── PeerRefused              the peer said no, and why                         exit 4
     ├── AuthenticationError      the peer did not prove who it is                  exit 4
     ├── TransportClosed          the link went away; the study can be resumed      exit 5
@@ -75,6 +76,11 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """The peer sent what the protocol does not allow."""
+
+
+class DamagedFrame(RemoteProtocolError):
+    """Bytes that are no whole frame. From a peer whose frames were good before, it was the line:
+    the session goes on over another."""
 
 
 class PeerRefused(MedroiError):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _SETTLE_S = 1.0
 """A clinic's receiver has been waiting for a while: its decoders are warm."""
 _SAMPLE_S = 0.02
+_LINES = 1000
+"""Connections a transfer in virtual time may use up: as many as it likes."""
 _TITLES = {
     "connected": "connected",
     "roi_preview": "ROI preview",
@@ -131,13 +133,13 @@ def over_virtual(asked: Asked) -> Simulated:
 
     async def watch(ended: Ended) -> None:
         while not ended.ended_s[0]:
-            sent_bytes = ended.sender.connection.sent_bytes
+            sent_bytes = ended.sender.sent_bytes
             course.note(ended.sent.now_s(), ended.sender.progress(), sent_bytes)
             await asyncio.sleep(_SAMPLE_S)
 
     async def run() -> Ended:
         line = SimulatedLine(parse_link(asked.link), asked.seed)
-        return await transfer(study, Path(name), line, settings, meanwhile=watch)
+        return await transfer(study, Path(name), line, settings, meanwhile=watch, lines=_LINES)
 
     with tempfile.TemporaryDirectory() as name:
         ended = run_virtual(run())
@@ -149,7 +151,6 @@ def over_virtual(asked: Asked) -> Simulated:
         sent = sender_report(
             ended.sender,
             study,
-            ended.near,
             ended.sent,
             course,
             asked.link,
@@ -157,7 +158,7 @@ def over_virtual(asked: Asked) -> Simulated:
             exit_code=codes[0],
         )
         received = receiver_report(
-            ended.receiver, ended.far, ended.received, outcome=outcomes[1], exit_code=codes[1]
+            ended.receiver, ended.received, outcome=outcomes[1], exit_code=codes[1]
         )
     return Simulated(
         "virtual",

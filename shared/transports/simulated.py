@@ -49,6 +49,11 @@ class SimulatedLine:
         for reset_s in profile.resets_s:
             loop.call_at(start_s + reset_s, self._reset)
 
+    @property
+    def profile(self) -> LinkProfile:
+        """What the line was asked to be."""
+        return self._up.profile
+
     def connect(self) -> tuple[SimulatedTransport, SimulatedTransport]:
         """Both ends of a new connection, open at once."""
         return self._join(LineStream(self._up), LineStream(self._down))
@@ -169,6 +174,18 @@ class SimulatedTransport:
         await self._until(lambda: self._has_got_end, deadline_s)
         if not self._has_got_end:
             self._break("the other end did not agree to close in time")
+
+    def abort(self) -> None:
+        """Drop the connection: this end at once, the other when it hears of it.
+
+        What was sent before is lost, as with a reset.
+        """
+        self._break("the connection was dropped by this end")
+        self._loop.call_later(self._out.profile.rtt_s / 2, self._other._break, "the line was reset")
+
+    def losses(self) -> int | None:
+        """Not known here."""
+        return None
 
     def stats(self) -> TransportStats:
         """Counts so far."""

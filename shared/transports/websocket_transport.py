@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
@@ -34,6 +35,10 @@ CONGESTION = b"bbr"
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 6}
 """Seconds, seconds, tries: an idle peer that lost its power is given up after four minutes."""
 
+_TCP_INFO_BYTES = 104
+_TOTAL_RETRANS = slice(100, 104)
+"""Of struct tcp_info (linux/tcp.h)."""
+
 _PEER_BROKE: dict[int, str] = {
     CloseCode.PROTOCOL_ERROR: "broke the WebSocket protocol",
     CloseCode.INVALID_DATA: "sent text that is not UTF-8, expected binary frames",
@@ -49,7 +54,8 @@ class WebSocketTransport:
         """``max_frame_bytes`` holds for sending; for receiving the connection has its own."""
         self._connection = connection
         self._max_frame_bytes = max_frame_bytes
-        self._congestion = _tune(connection.transport.get_extra_info("socket"))
+        self._socket: socket.socket = connection.transport.get_extra_info("socket")
+        self._congestion = _tune(self._socket)
         self._receiving = False
         self._closing = asyncio.Event()
         self._close_code = CloseCode.NORMAL_CLOSURE
@@ -142,6 +148,16 @@ class WebSocketTransport:
     def abort(self) -> None:
         """Drop the connection at once; both ends see a broken one."""
         self._connection.transport.abort()
+
+    def losses(self) -> int | None:
+        """Segments that the kernel has sent again (tcp(7), TCP_INFO, tcpi_total_retrans)."""
+        if not hasattr(socket, "TCP_INFO"):  # Linux has it
+            return None
+        try:
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except OSError:
+            return None
+        return int.from_bytes(told[_TOTAL_RETRANS], sys.byteorder)
 
     def stats(self) -> TransportStats:
         """Counts so far."""

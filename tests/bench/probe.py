@@ -27,6 +27,8 @@ from protocol import limits
 from protocol import messages as m
 from protocol.events import EncodingArrived
 from protocol.frames import FRAGMENT_OVERHEAD_BYTES, FrameKind
+from protocol.inbox import Inbox
+from protocol.outbox import Outbox
 from protocol.receiving import ReceivingConnection
 from protocol.sending import SendingConnection
 from shared.clock import Clock, SystemClock
@@ -99,6 +101,9 @@ class Tally:
 # -- the two ends ---------------------------------------------------------------------------------
 
 
+SESSION = bytes(16)
+
+
 class _Counting(ReceivingConnection):
     """Notes fragments as they come, before they make up an encoding."""
 
@@ -114,19 +119,23 @@ class _Counting(ReceivingConnection):
 
 async def receive(transport: Transport, tally: Tally, clock: Clock) -> None:
     """Take everything until the sender leaves."""
-    connection = _Counting(tally)
+    connection, inbox = _Counting(tally), Inbox(SESSION)
 
     async def on_event(event: object) -> None:
         match event:
             case m.Hello():
                 connection.greet()
+            case m.Attach():
+                connection.join(inbox, event)
             case m.Manifest():
+                inbox.held = ()
                 connection.accept(())
             case EncodingArrived(offer=offer, payload=payload):
                 if offer.key.block == _URGENT:
                     (asked_s,) = _STAMP.unpack_from(payload)
                     tally.urgent.append((asked_s, clock.now_s() - asked_s))
-                connection.judge(offer.number, m.Verdict.VERIFIED)
+                inbox.settle(offer.number)
+                connection.say(m.LayerVerdict(offer.number, m.Verdict.VERIFIED))
 
     with suppress(TransportClosed):
         await Pump(connection, transport, clock, on_event).run()
@@ -134,25 +143,24 @@ async def receive(transport: Transport, tally: Tally, clock: Clock) -> None:
 
 async def send(transport: Transport, seconds: float, clock: Clock) -> None:
     """Keep bulk waiting, and now and then ask for something urgent, for so long."""
-    connection = SendingConnection(software="probe")
+    connection, outbox = SendingConnection(software="probe"), Outbox()
+    connection.window.losses = transport.losses
     ready = asyncio.Event()
     noise = random.Random(0).randbytes(BULK_BYTES)
     template = examples.offer(0, noise, box=BACKGROUND.box, owned=BACKGROUND.box.voxels)
 
     async def on_event(event: object) -> None:
         if isinstance(event, m.Hello):
-            connection.offer(MANIFEST)
+            connection.offer(MANIFEST, outbox)
             connection.plan(PLAN)
             ready.set()
         fill()
 
     def fill() -> None:
-        while ready.is_set() and len(connection.unsettled) < BULK_WAITING:
-            number = connection.next_number()
+        while ready.is_set() and outbox.count < BULK_WAITING:
+            number = outbox.reserve()
             key = LayerKey(0, BACKGROUND.name, Quality.EXACT, _BULK)
-            connection.offer_layer(
-                replace(template, number=number, key=key), noise, priority(number + 1)
-            )
+            outbox.put(replace(template, number=number, key=key), noise, priority(number + 1))
         pump.wake()
 
     async def ask() -> None:
@@ -161,17 +169,18 @@ async def send(transport: Transport, seconds: float, clock: Clock) -> None:
             await asyncio.sleep(URGENT_EVERY_S)
             content = _STAMP.pack(clock.now_s()) + noise[_STAMP.size : URGENT_BYTES]
             offer = examples.offer(
-                connection.next_number(),
+                outbox.reserve(),
                 content,
                 box=BACKGROUND.box,
                 owned=BACKGROUND.box.voxels,
             )
             key = LayerKey(0, BACKGROUND.name, Quality.EXACT, _URGENT)
-            connection.offer_layer(replace(offer, key=key), content, priority(0))
+            outbox.put(replace(offer, key=key), content, priority(0))
             pump.wake()
 
     pump = Pump(connection, transport, clock, on_event)
     connection.greet()
+    connection.attach(SESSION, 1, accepted=False)
     with suppress(TimeoutError, TransportClosed):
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
             group.create_task(ask())

@@ -144,7 +144,7 @@ def test_who_is_refused_hears_why_and_the_receiver_waits_on(keys: Path) -> None:
             (url, ("--key", readable), 2, "others may use it; chmod 600 makes it private"),
             (url, ("--key", key, "--key", other), 2, "to dial takes one --key"),
             (url, ("--key", key, "--pin", "0" * 64), 2, "its hash and --pin are not the same"),
-            (bare.replace("wss", "ws"), (), 5, "did not answer as a WebSocket"),
+            (bare.replace("wss", "ws"), ("--give-up", "0"), 5, "did not answer as a WebSocket"),
         ):
             ended, said = sending(address, *flags)
             assert ended == code, said
