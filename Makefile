@@ -1,7 +1,9 @@
 # make demo [STUDY=path] [ROI=...] [LINK=...]   the main job, seen: pictures, volume, report, plot
+# make sim [STUDY=] [LINK=] [MODE=virtual|relay|tun] [SEED=] [ROI=]   a link against a study, as a table
 # make test                                     everything that must hold
 # make lint                                     style, types, import contracts
-# make bench                                    the figures, as tables and out/bench/*.json
+# make bench                                    the figures, as tables, out/bench/*.json and *.png
+# make bench-all                                over every preset and every recorded link: hours
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,11 +14,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 STUDY ?=
 ROI ?=
 LINK ?= rate=1M,rtt=100ms
+MODE ?= virtual
+SEED ?= 0
 
-.PHONY: demo test lint bench peers clean
+.PHONY: demo sim test lint bench bench-all peers clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m tests.demo --out out --link '$(LINK)' $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
+
+sim: $(VENV)/demo
+	$(BIN)/python -m tests.simulate --out out/sim --link '$(LINK)' --mode '$(MODE)' --seed '$(SEED)' \
+	    $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
 
 test: $(VENV)/test peers
 	$(BIN)/python -m pytest
@@ -28,10 +36,10 @@ lint: $(VENV)/test
 	$(BIN)/lint-imports
 
 bench: $(VENV)/test peers
-	$(BIN)/python -m tests.bench.latency
-	$(BIN)/python -m tests.bench.window
-	$(BIN)/python -m tests.bench.memory
-	$(BIN)/python -m tests.bench.segmentation
+	$(BIN)/python -m tests.bench latency, goodput, window, connect, memory
+
+bench-all: $(VENV)/test peers
+	$(BIN)/python -m tests.bench latency --all, goodput --all --outages, window, memory
 
 # Debian's packages of the peers we are measured against. One that cannot be had is skipped by name.
 peers:

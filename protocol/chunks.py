@@ -59,15 +59,21 @@ class Assembly:
         self._proven = RangeSet()
 
     @property
+    def arrived(self) -> RangeSet:
+        """What has come and is not known to be wrong."""
+        return self._arrived
+
+    @property
     def complete(self) -> bool:
         """Whether every chunk has arrived and has its hash."""
         return self._proven.covers(0, self._size_bytes)
 
-    def add(self, offset: int, content: bytes) -> BadChunk | None:
+    def add(self, offset: int, content: bytes) -> tuple[int, BadChunk | None]:
         """Put a fragment in its place and check the chunk, if that completes it.
 
         Returns:
-            The chunk, if it turned out wrong; it must come again.
+            How many of its bytes are new; and the chunk, if it turned out wrong and must come
+            again.
 
         Raises:
             RemoteProtocolError: the fragment does not lie within one chunk of the encoding, or
@@ -81,21 +87,21 @@ class Assembly:
                 f"a fragment at {offset}..{stop} of an encoding of {self._size_bytes} bytes"
             )
         if self._proven.covers(start, end):
-            return None  # a repetition: proven bytes are never written again
+            return 0, None  # a repetition: proven bytes are never written again
         chunk = self._chunks.get(start) or self._chunks.setdefault(start, bytearray(end - start))
         chunk[offset - start : stop - start] = content
-        self._arrived.add(offset, stop)
+        new = self._arrived.add(offset, stop)
         if len(self._arrived) > limits.MAX_PIECES:
             raise RemoteProtocolError(f"an encoding in more than {limits.MAX_PIECES} pieces")
         if not self._arrived.covers(start, end):
-            return None
+            return new, None
         index = start // limits.CHUNK_BYTES * limits.DIGEST_BYTES
         expected = self._digests[index : index + limits.DIGEST_BYTES]
         if hashlib.sha256(chunk).digest() == expected:
             self._proven.add(start, end)
-            return None
+            return new, None
         self._arrived.remove(start, end)
-        return BadChunk(start, end - start)
+        return new, BadChunk(start, end - start)
 
     def payload(self) -> bytes:
         """The whole encoding, every chunk of it proven."""

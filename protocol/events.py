@@ -7,8 +7,12 @@ A connection hands on each message that its owner must act on as it came (`messa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from protocol import messages as m
+
+if TYPE_CHECKING:
+    from protocol.frames import Fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,4 +23,11 @@ class EncodingArrived:
     payload: bytes = field(repr=False)
 
 
-Event = m.Message | EncodingArrived
+@dataclass(frozen=True, slots=True)
+class FragmentArrived:
+    """A piece of an encoding of which some bytes are new, for whoever keeps them."""
+
+    fragment: Fragment = field(repr=False)
+
+
+Event = m.Message | EncodingArrived | FragmentArrived

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from protocol import limits
@@ -123,6 +124,38 @@ def digest(*, optional: bool = False) -> Field[bytes]:
         return item
 
     return Field(bytes, unpack)
+
+
+def token() -> Field[bytes]:
+    """Random bytes that name a session: 16 of them."""
+
+    def unpack(item: object) -> bytes:
+        if not isinstance(item, bytes) or len(item) != limits.TOKEN_BYTES:
+            wrong(f"a token of {limits.TOKEN_BYTES} bytes", item)
+        return item
+
+    return Field(bytes, unpack)
+
+
+def spans(highest: int, limit: int) -> Field[tuple[tuple[int, int], ...]]:
+    """Up to ``limit`` half-open ranges within 0..highest, ascending, none touching another.
+
+    They travel as one flat list of starts and stops.
+    """
+    edge = count(highest)
+
+    def pack(ranges: tuple[tuple[int, int], ...]) -> object:
+        return [number for pair in ranges for number in pair]
+
+    def unpack(item: object) -> tuple[tuple[int, int], ...]:
+        if not isinstance(item, list) or len(item) % 2 or len(item) > 2 * limit:
+            wrong(f"up to {limit} ranges", item)
+        edges = [edge.unpack(part) for part in item]
+        if any(low >= high for low, high in pairwise(edges)):
+            wrong("ascending ranges", item)
+        return tuple(zip(edges[::2], edges[1::2], strict=True))
+
+    return Field(pack, unpack)
 
 
 def word(kind: type[U]) -> Field[U]:

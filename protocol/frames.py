@@ -23,7 +23,7 @@ from enum import IntEnum
 import google_crc32c
 
 from protocol import limits
-from shared.errors import RemoteProtocolError
+from shared.errors import DamagedFrame, RemoteProtocolError
 
 _HEADER = struct.Struct("!BBHII")
 _CRC = struct.Struct("!I")
@@ -70,20 +70,20 @@ def decode_frame(raw: bytes) -> Frame:
     """The frame in the bytes that a transport delivered as one.
 
     Raises:
-        RemoteProtocolError: too short, too long, another magic or kind, a wrong length or CRC.
+        DamagedFrame: too short, too long, another magic or kind, a wrong length or CRC.
     """
     if not HEADER_BYTES <= len(raw) <= limits.MAX_FRAME_BYTES:
-        raise RemoteProtocolError(f"a frame of {len(raw)} bytes")
+        raise DamagedFrame(f"a frame of {len(raw)} bytes")
     magic, kind, flags, length, sent_us = _HEADER.unpack_from(raw)
     if magic != _MAGIC or flags != 0 or kind not in tuple(FrameKind):
-        raise RemoteProtocolError(f"not a medroi frame: it begins with {raw[:4].hex()}")
+        raise DamagedFrame(f"not a medroi frame: it begins with {raw[:4].hex()}")
     payload = raw[HEADER_BYTES:]
     if length != len(payload):
-        raise RemoteProtocolError(f"a frame that says {length} bytes and has {len(payload)}")
+        raise DamagedFrame(f"a frame that says {length} bytes and has {len(payload)}")
     (crc,) = _CRC.unpack_from(raw, _HEADER.size)
     header = raw[: _HEADER.size]
     if crc != google_crc32c.extend(google_crc32c.value(header), payload):
-        raise RemoteProtocolError("a frame whose CRC-32C is wrong")
+        raise DamagedFrame("a frame whose CRC-32C is wrong")
     return Frame(FrameKind(kind), sent_us, payload)
 
 

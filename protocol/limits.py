@@ -7,7 +7,7 @@ from a document, it says so.
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 MAX_AXIS = 16384
 """Voxels along one axis: the largest plain DICOM images (slide scans aside) stay under it."""
@@ -48,5 +48,11 @@ MAX_PLAN_BYTES = 896 << 10
 """Of one plan, all its masks included; it must fit a frame."""
 MAX_TEXT = 1024
 """Characters of any one text."""
+MAX_SPANS = 8_192
+"""Ranges of encodings' numbers in one message, a sixteenth of what could be: numbers settle nearly
+in order."""
+MAX_STATED_PIECES = 16
+"""Ranges of one encoding that are told at once; what is left out is sent again."""
+TOKEN_BYTES = 16
 DIGEST_BYTES = 32
 """SHA-256, always: a digest's length is never a field (rsync's CVE-2024-12084 was one)."""

@@ -3,10 +3,12 @@
     sender                                receiver
     Hello            ------------------>
                      <------------------  Hello
-    Manifest, Plan   ------------------>
+    Attach           ------------------>
+                     <------------------  Standing
+    Manifest, Plan   ------------------>  (of a session that the receiver does not know)
     LayerOffer,      ------------------>
       fragments      <------------------  Accept | Refuse
-                     <------------------  Ack, LayerVerdict, StageReached
+                     <------------------  Ack, Stored, LayerVerdict, StageReached
                      <------------------  Focus, Pause, Resume, Again, Want
     Withdraw         ------------------>
     End              ------------------>
@@ -22,6 +24,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from shared.role import Role as Role  # noqa: TC001  (whoever has the messages has their words)
+
 if TYPE_CHECKING:
     from shared.geometry import Box
     from shared.header import SeriesHeader
@@ -33,13 +37,6 @@ HEADERS_REGION = "headers"
 """The region name of headers layers, which own no voxel."""
 
 
-class Role(StrEnum):
-    """Which end speaks."""
-
-    SENDER = "sender"
-    RECEIVER = "receiver"
-
-
 @dataclass(frozen=True, slots=True)
 class Hello:
     """The first message of each end."""
@@ -48,6 +45,51 @@ class Hello:
     role: Role
     software: str
     """Name and version, such as ``medroi 0.1.0``; for logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """This connection is for that session: a new one, or one that an earlier connection began."""
+
+    session: bytes
+    """16 random bytes, the sender's."""
+    generation: int
+    """Grows with every connection of a session; the largest is the current one."""
+    accepted: bool
+    """The sender has had the receiver's `Accept`; otherwise it wants to hear it, once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Which bytes of an encoding the receiver has."""
+
+    number: int
+    ranges: tuple[tuple[int, int], ...]
+    """Half-open, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a session stands at the receiver: all that the sender may have missed of it.
+
+    Marks, foci and a pause are said again behind it, as at first.
+    """
+
+    known: bool
+    """False: the session has to begin with its manifest; the other fields say nothing then."""
+    finished: bool
+    """The study is whole and the receipt was given: only its end is to be said once more."""
+    generation: int
+    """The largest that was attached before; one that is not larger is not the current one."""
+    next_number: int
+    """Above the numbers of all encodings ever offered."""
+    plans: tuple[int, ...]
+    """The version of each series' plan; 0 for none."""
+    settled: tuple[tuple[int, int], ...]
+    """Half-open ranges of the numbers of encodings that need not be sent any further."""
+    wanted: tuple[int, ...]
+    """Encodings that did not prove right: each has to come in another form."""
+    under_way: tuple[Received, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +183,14 @@ class Ack:
     """The timestamp of the newest frame counted."""
     held_us: int
     """How long that frame waited for this acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes that are on the receiver's disk, synced, since this was last said: they survive a power
+    cut, and are never sent again."""
+
+    parts: tuple[Received, ...]
 
 
 class Verdict(StrEnum):
@@ -256,6 +306,8 @@ class Farewell:
 
 Message = (
     Hello
+    | Attach
+    | Standing
     | Manifest
     | Accept
     | Refuse
@@ -263,6 +315,7 @@ Message = (
     | LayerOffer
     | Withdraw
     | Ack
+    | Stored
     | LayerVerdict
     | StageReached
     | Focus
@@ -274,3 +327,5 @@ Message = (
     | Done
     | Farewell
 )
+Answer = Stored | LayerVerdict | StageReached | Focus | Pause | Resume | Again | Want
+"""What a receiver says of its own accord while a study comes."""

@@ -27,7 +27,9 @@ from protocol.fields import (
     record,
     settings,
     several,
+    spans,
     text,
+    token,
     whole,
     word,
 )
@@ -38,12 +40,12 @@ from shared.intensity import PreviewWindow, SampleKind, SampleMap
 from shared.layer import LayerKey, Quality, Region, RegionKind
 
 MAX_MESSAGE_BYTES = 64 << 10
-"""Of any message but a manifest, which has every slice's position, the answer to it, and a plan,
+"""Of any message but a manifest, which has every slice's position, what answers it, and a plan,
 which has masks (`limits.MAX_PLAN_BYTES`)."""
 _MAX_HELD = 16_384
 _U32 = (1 << 32) - 1
 _I63 = (1 << 63) - 1
-_MANIFEST, _ACCEPT, _PLAN = 2, 3, 5
+_MANIFEST, _ACCEPT, _PLAN, _STANDING = 2, 3, 5, 20
 
 _name = text(64)
 _number = count(limits.MAX_LAYERS)
@@ -131,6 +133,12 @@ _offer = record(
     max_error=real(),
 )
 
+_received = record(
+    m.Received,
+    number=_number,
+    ranges=spans(limits.MAX_ENCODING_BYTES, limits.MAX_STATED_PIECES),
+)
+
 _TABLE: tuple[tuple[int, type[Any], Field[Any]], ...] = (
     (1, m.Hello, record(m.Hello, version=count(_U32), role=word(m.Role), software=text())),
     (
@@ -167,11 +175,33 @@ _TABLE: tuple[tuple[int, type[Any], Field[Any]], ...] = (
     (16, m.End, record(m.End, study=digest())),
     (17, m.Done, record(m.Done, study=digest(), exact=flag())),
     (18, m.Farewell, record(m.Farewell, why=word(m.Why), reason=text())),
+    (
+        19,
+        m.Attach,
+        record(m.Attach, session=token(), generation=count(_U32), accepted=flag()),
+    ),
+    (
+        _STANDING,
+        m.Standing,
+        record(
+            m.Standing,
+            known=flag(),
+            finished=flag(),
+            generation=count(_U32),
+            next_number=_number,
+            plans=listing(count(_U32), limits.MAX_SERIES),
+            settled=spans(limits.MAX_LAYERS, limits.MAX_SPANS),
+            wanted=listing(_number, limits.MAX_OPEN_LAYERS),
+            under_way=listing(_received, 2 * limits.MAX_OPEN_LAYERS),
+        ),
+    ),
+    (21, m.Stored, record(m.Stored, parts=listing(_received, limits.MAX_OPEN_LAYERS))),
 )
 _LARGEST = {
     _MANIFEST: limits.MAX_FRAME_BYTES,
     _ACCEPT: limits.MAX_FRAME_BYTES,
     _PLAN: limits.MAX_PLAN_BYTES,
+    _STANDING: limits.MAX_FRAME_BYTES,
 }
 _BY_KIND = {kind: field for kind, _, field in _TABLE}
 _BY_CLASS = {cls: (kind, field) for kind, cls, field in _TABLE}

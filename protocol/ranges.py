@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class RangeSet:
@@ -42,6 +42,25 @@ class RangeSet:
                 kept.append((max(low, stop), high))
         self._starts = [low for low, _ in kept]
         self._stops = [high for _, high in kept]
+
+    @classmethod
+    def of(cls, ranges: Iterable[tuple[int, int]]) -> RangeSet:
+        """The union of these ranges."""
+        made = cls()
+        for start, stop in ranges:
+            made.add(start, stop)
+        return made
+
+    def first(self) -> tuple[int, int] | None:
+        """The lowest range, or None."""
+        return (self._starts[0], self._stops[0]) if self._starts else None
+
+    def size(self) -> int:
+        """How many numbers there are."""
+        return sum(self._stops) - sum(self._starts)
+
+    def __contains__(self, number: int) -> bool:
+        return self.covers(number, number + 1)
 
     def covers(self, start: int, stop: int) -> bool:
         """Whether every number of ``start <= i < stop`` is in the set."""

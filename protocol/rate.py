@@ -8,12 +8,21 @@ The law is BBR's (Cardwell et al., 2016), cut down to a window: the best deliver
 eight round trips times the smallest round trip of the last ten seconds is what the link itself
 holds. One round trip in eight the window is a quarter larger, to notice a link that became faster;
 every ten seconds it is halved for one round trip, to see the round trip without our own queue.
+Where packets are lost the window holds what the link carries during a stall as well (`stalls`);
+after a silence it opens as at first, for a link that comes back may be another one.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from protocol.stalls import Stalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _RATE_ROUNDS = 8
 _RATE_WINDOW_MIN_S = 0.5
@@ -21,6 +30,8 @@ _RTT_WINDOW_S = 10.0
 _PROBE_GAIN = 1.25
 _STARTUP_RTT_FACTOR, _STARTUP_RTT_SLACK_S = 1.5, 0.010
 _FULL_RATE_GROWTH, _FULL_RATE_ROUNDS = 1.25, 3
+_SILENCE_S, _SILENCE_RTTS = 0.5, 4.0
+"""Without an acknowledgement for this long, whichever is more, the link may have changed."""
 _FRAGMENT_S = 0.016
 _FRAGMENT_MIN_BYTES, _FRAGMENT_PLAIN_BYTES = 1 << 10, 16 << 10
 _FRAGMENT_SHARE = 8
@@ -28,6 +39,8 @@ _FRAGMENT_SHARE = 8
 steps too coarse to keep the link full."""
 _FIRST_FRAGMENT_BYTES = 2 << 10
 _FIRST_WINDOW_BYTES = 16 << 10
+_TELLING_BYTES = 8 << 10
+"""Greetings and manifests alone are delivered in round trips, whatever the link's rate."""
 _SLACK_FRAGMENTS = 3
 """One is being put on the line, and two wait to be acknowledged together. With fewer, the window
 starves its own rate samples: two fill 88 % of a 1 Mbit/s link, one 60-80 %."""
@@ -60,15 +73,29 @@ class Window:
         self._limited_bytes = 0
         self._rates: deque[tuple[float, float]] = deque()  # (time, bytes/s), falling
         self._rtts: deque[tuple[float, float]] = deque()  # (time, s), rising
+        self._stalls = Stalls()
+        self._round_rtt_s = inf
         self._startup_bytes: int | None = _FIRST_WINDOW_BYTES
         self._full_rate, self._full_rounds, self._round_end = 0.0, 0, 0
         self._cycle_s = 0.0
         self._drained_s = 0.0
+        self.losses: Callable[[], int | None] = lambda: None
+        """Retransmissions of the transport so far, where it can tell."""
 
     @property
     def in_flight_bytes(self) -> int:
         """Sent and not yet acknowledged."""
         return self._sent_bytes - self._delivered_bytes
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether enough has been delivered for the rate to say something of the link."""
+        return self._delivered_bytes >= _TELLING_BYTES
+
+    @property
+    def waiting_since_s(self) -> float | None:
+        """When the oldest frame that is not acknowledged left; None where there is none."""
+        return self._flight[0].sent_s if self._flight else None
 
     @property
     def rate_bps(self) -> float:
@@ -94,7 +121,7 @@ class Window:
         if self._startup_bytes is not None:
             return self._startup_bytes
         rtt = self.rtt_s
-        slack = _SLACK_FRAGMENTS * self.fragment_bytes
+        slack = _SLACK_FRAGMENTS * self.fragment_bytes + int(self.rate_bps / 8 * self.stall_s)
         holds = self.rate_bps / 8 * rtt
         if self._draining(now_s):
             return int(max(holds / 2, slack))
@@ -103,6 +130,11 @@ class Window:
             # The slack is a probe in itself: on a short or slow link it is all there need be.
             slack = max(slack, int((_PROBE_GAIN - 1) * holds) + self.fragment_bytes)
         return min(int(holds) + slack, _WINDOW_MAX_BYTES)
+
+    @property
+    def stall_s(self) -> float:
+        """What the window holds beside a round trip, against stalls."""
+        return self._stalls.longest_s(self.rtt_s)
 
     def has_room(self, now_s: float) -> bool:
         """Whether another fragment may leave."""
@@ -136,6 +168,10 @@ class Window:
         if received_bytes <= self._delivered_bytes:
             return
         acked = received_bytes - self._delivered_bytes
+        gap_s = self._gap_s(now_s)
+        self._stalls.on_ack(gap_s, acked, self.rate_bps / 8, self.losses(), now_s)
+        if gap_s > max(_SILENCE_S, _SILENCE_RTTS * self.rtt_s):
+            self._begin_anew(gap_s, now_s)
         newest: _Sent | None = None
         while self._flight and self._flight[0].end_bytes <= received_bytes:
             newest = self._flight.popleft()
@@ -154,9 +190,12 @@ class Window:
 
     def _leave_startup(self, newest: _Sent, rtt_s: float, now_s: float) -> None:
         """Stop doubling once a queue shows, or once the rate no longer grows."""
-        queued = rtt_s > _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S
+        self._round_rtt_s = min(self._round_rtt_s, rtt_s)
+        queued = False
         if newest.end_bytes > self._round_end:
-            self._round_end = self._sent_bytes
+            # Of a whole round: a single slow one may have waited behind a lost packet.
+            queued = self._round_rtt_s > _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S
+            self._round_end, self._round_rtt_s = self._sent_bytes, inf
             if self.rate_bps > self._full_rate * _FULL_RATE_GROWTH:
                 self._full_rate, self._full_rounds = self.rate_bps, 0
             elif not newest.limited:
@@ -166,6 +205,18 @@ class Window:
             self._cycle_s = now_s - self.rtt_s  # begin behind the probing phase
             self._drained_s = now_s
 
+    def _gap_s(self, now_s: float) -> float:
+        """How long nothing has been acknowledged while something was under way."""
+        return now_s - self._delivered_s
+
+    def _begin_anew(self, gap_s: float, now_s: float) -> None:
+        """After a silence: open from here as at first; what was seen before it has not aged."""
+        if self._startup_bytes is None:
+            self._startup_bytes = self.size_bytes(now_s)
+            self._full_rate, self._full_rounds, self._round_end = 0.0, 0, self._sent_bytes
+            self._round_rtt_s = inf
+        self._rates = deque((at_s + gap_s, rate) for at_s, rate in self._rates)
+
     def _draining(self, now_s: float) -> bool:
         """Every ten seconds, for one round trip: let our own queue run empty."""
         if now_s - self._drained_s > _RTT_WINDOW_S + self.rtt_s:
@@ -173,7 +224,8 @@ class Window:
         return self._drained_s > 0 and now_s - self._drained_s < self.rtt_s
 
     def _push_rate(self, rate: float, now_s: float) -> None:
-        window_s = max(_RATE_ROUNDS * self.rtt_s, _RATE_WINDOW_MIN_S)
+        round_s = self.rtt_s + self.stall_s
+        window_s = max(_RATE_ROUNDS * round_s, _RATE_WINDOW_MIN_S)
         while self._rates and self._rates[-1][1] <= rate:
             self._rates.pop()
         self._rates.append((now_s, rate))

@@ -1,10 +1,12 @@
-"""The receiving connection: frames in, checked messages and whole encodings out to its owner.
+"""The receiving end of one connection: frames in, checked messages and encodings out to its owner.
 
 Sans-I/O. The owner calls `receive_frame` with what its transport delivered, `next_frame` until it
 returns None, and `next_frame` again no later than `next_timer_s` says: acknowledgements wait a
-little for company, never longer than 20 ms.
+little for company, never longer than 20 ms. What has come stands in the session's `Inbox`, which
+outlives this connection; the owner finds it when it hears `messages.Attach`.
 
-    (Hello) greet -> (Manifest) accept | refuse -> (Plan, layers) verdict, stage ... -> (End) finish
+    (Hello) greet -> (Attach) join -> (Manifest) accept | refuse -> (Plan, layers) verdict, mark ...
+                                                                 -> (End) finish
 """
 
 from __future__ import annotations
@@ -14,18 +16,15 @@ from typing import TYPE_CHECKING
 
 from protocol import limits
 from protocol import messages as m
-from protocol.checks import check_manifest, check_offer, check_plan, require
-from protocol.chunks import Assembly
-from protocol.events import EncodingArrived
+from protocol.checks import require
 from protocol.frames import FrameKind, decode_frame, encode_frame, unpack_fragment
 from protocol.payloads import pack_message, unpack_message
 from protocol.states import RECEIVER, Act, State, advance
-from shared.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from protocol.events import Event
     from protocol.frames import Frame
-    from shared.geometry import Box
+    from protocol.inbox import Inbox
 
 _US = 1_000_000
 _WRAP_US = 1 << 32
@@ -33,12 +32,10 @@ _ACK_FRAMES = 2
 _ACK_DELAY_S = 0.020
 _SILENT = (State.NEW, State.GREETING, State.CLOSED)
 """In these nothing is acknowledged."""
-_MAX_BAD_CHUNKS = 16
-"""Of one session: a peer whose chunks keep failing their hashes is broken or hostile."""
 
 
 class ReceivingConnection:
-    """The receiver's half of one session over one transport.
+    """The receiver's end of one connection of a session.
 
     Every method that takes ``now_s`` wants seconds on one clock that never goes back.
     """
@@ -46,15 +43,8 @@ class ReceivingConnection:
     def __init__(self, *, software: str) -> None:
         self._software = software
         self._state = State.NEW
+        self._inbox: Inbox | None = None
         self._control: deque[bytes] = deque()
-        self._manifest: m.Manifest | None = None
-        self._plans: dict[int, m.Plan] = {}
-        self._numbers: set[int] = set()
-        """Of every encoding offered so far."""
-        self._open: dict[int, tuple[m.LayerOffer, Assembly]] = {}
-        self._headers_bytes: dict[int, int] = {}
-        """Of the headers layer of each series, decoded."""
-        self._bad_chunks = 0
         self._received_bytes = 0
         self._unacknowledged = 0
         self._newest_us = 0
@@ -62,7 +52,7 @@ class ReceivingConnection:
 
     @property
     def state(self) -> State:
-        """Where the session stands."""
+        """Where the connection stands."""
         return self._state
 
     @property
@@ -77,6 +67,23 @@ class ReceivingConnection:
         hello = m.Hello(limits.PROTOCOL_VERSION, m.Role.RECEIVER, self._software)
         self._act(Act.GREET, hello)
 
+    def join(self, inbox: Inbox, attach: m.Attach) -> bool:
+        """Take part in a session and say where it stands.
+
+        Returns:
+            False for a generation that is not the largest any more; the peer hears which one is.
+        """
+        standing = inbox.standing()
+        self._act(Act.STAND, standing)
+        if not inbox.on_attach(attach):
+            return False
+        self._inbox = inbox
+        if standing.known:
+            self._state = advance(RECEIVER, self._state, Act.GO_ON)
+            for message in inbox.to_repeat(accepted=attach.accepted):
+                self._say(message)
+        return True
+
     def accept(self, held: tuple[bytes, ...]) -> None:
         """Take the study; ``held`` are the voxel digests of layers that need not come."""
         self._act(Act.ACCEPT, m.Accept(held))
@@ -85,41 +92,25 @@ class ReceivingConnection:
         """Do not take the study."""
         self._act(Act.REFUSE, m.Refuse(reason))
 
-    def judge(self, number: int, verdict: m.Verdict) -> None:
-        """Say what became of an encoding. HELD also stops the rest of it."""
-        self._answer(m.LayerVerdict(number, verdict))
-        if verdict is m.Verdict.HELD:
-            self._open.pop(number, None)
-
-    def want(self, number: int) -> None:
-        """Ask for another encoding of this layer."""
-        self._answer(m.Want(number))
-
-    def reach(self, series: int, mark: m.Mark) -> None:
-        """Say that the volume has reached a mark."""
-        self._answer(m.StageReached(series, mark))
-
-    def focus(self, series: int, box: Box, rank: int) -> None:
-        """Ask for what meets the box before everything else."""
-        self._answer(m.Focus(series, box, rank))
-
-    def pause(self) -> None:
-        """Ask for no more fragments."""
-        self._answer(m.Pause())
-
-    def resume(self) -> None:
-        """Take fragments again."""
-        self._answer(m.Resume())
+    def say(self, message: m.Answer) -> None:
+        """Tell the sender something; nothing where it does not listen any more."""
+        if self._state is not State.DONE:
+            self._act(Act.ANSWER, message)
 
     def finish(self, *, exact: bool) -> None:
         """Give the receipt: the study is rebuilt, synced and hashed from disk."""
-        study = self._manifest.study if self._manifest else b""
-        self._act(Act.FINISH, m.Done(study, exact))
+        manifest = self._inbox.manifest if self._inbox else None
+        self._act(Act.FINISH, m.Done(manifest.study if manifest else b"", exact))
 
     def leave(self, why: m.Why, reason: str) -> None:
         """Say farewell; the caller closes the transport once `next_frame` returns None."""
         if self._state is not State.DONE:
             self._act(Act.LEAVE, m.Farewell(why, reason))
+
+    def retire(self) -> None:
+        """A newer connection has the session: this one says and hears nothing more."""
+        self._state = State.CLOSED
+        self._control.clear()
 
     # -- frames -------------------------------------------------------------------------------
 
@@ -140,31 +131,7 @@ class ReceivingConnection:
             return self._on_fragment(frame)
         message = unpack_message(frame.payload)
         self._state = advance(RECEIVER, self._state, type(message))
-        match message:
-            case m.Hello(version=version, role=role):
-                require(
-                    version == limits.PROTOCOL_VERSION and role is m.Role.SENDER,
-                    f"the peer is a {role.value} of protocol version {version}; "
-                    f"a sender of version {limits.PROTOCOL_VERSION} is needed",
-                )
-            case m.Manifest():
-                check_manifest(message)
-                self._manifest = message
-            case m.Plan():
-                self._on_plan(message)
-            case m.LayerOffer():
-                self._on_offer(message)
-            case m.Withdraw(number=number):
-                require(number in self._numbers, f"encoding {number} was never offered")
-                self._open.pop(number, None)
-            case m.End(study=study):
-                require(
-                    self._manifest is not None and study == self._manifest.study and not self._open,
-                    "an end that is not the manifest's, or with encodings under way",
-                )
-            case _:
-                pass
-        return [message]
+        return [message] if self._on_message(message) else []
 
     def next_frame(self, now_s: float) -> bytes | None:
         """The frame to hand to the transport now, or None until something changes."""
@@ -191,9 +158,6 @@ class ReceivingConnection:
         self._state = advance(RECEIVER, self._state, act)
         self._say(message)
 
-    def _answer(self, message: m.Message) -> None:
-        self._act(Act.ANSWER, message)
-
     def _owes_ack(self) -> bool:
         return self._unacknowledged > 0 and self._state not in _SILENT
 
@@ -201,43 +165,40 @@ class ReceivingConnection:
         waited = self._unacknowledged >= _ACK_FRAMES or now_s >= self._newest_s + _ACK_DELAY_S
         return self._owes_ack() and waited
 
-    def _series(self, index: int) -> m.SeriesManifest:
-        series = self._manifest.series if self._manifest else ()
-        if index >= len(series):
-            raise RemoteProtocolError(f"series {index} of {len(series)}")
-        return series[index]
+    def _on_message(self, message: m.Message) -> bool:
+        """Whether our owner has to hear of it; what is repeated on a new connection is no news."""
+        match message:
+            case m.Hello(version=version, role=role):
+                require(
+                    version == limits.PROTOCOL_VERSION and role is m.Role.SENDER,
+                    f"the peer is a {role.value} of protocol version {version}; "
+                    f"a sender of version {limits.PROTOCOL_VERSION} is needed",
+                )
+            case m.Manifest():
+                self._session().on_manifest(message)
+            case m.Plan():
+                return self._session().on_plan(message)
+            case m.LayerOffer(number=number) if self._session().is_settled(number):
+                self.say(m.LayerVerdict(number, m.Verdict.HELD))  # our word of it was lost
+                return False
+            case m.LayerOffer():
+                return self._session().on_offer(message)
+            case m.Withdraw(number=number):
+                self._session().on_withdraw(number)
+            case m.End(study=study):
+                self._session().on_end(study)
+            case _:
+                pass
+        return True
 
-    def _on_plan(self, plan: m.Plan) -> None:
-        check_plan(plan, self._series(plan.series).header, self._plans.get(plan.series))
-        self._plans[plan.series] = plan
-
-    def _on_offer(self, offer: m.LayerOffer) -> None:
-        require(offer.number not in self._numbers, f"encoding {offer.number} for a second time")
-        require(len(self._open) < limits.MAX_OPEN_LAYERS, "too many encodings under way")
-        header = self._series(offer.key.series).header
-        check_offer(offer, self._plans.get(offer.key.series), header)
-        under_way = sum(other.size_bytes for other, _ in self._open.values())
-        require(under_way + offer.size_bytes <= limits.MAX_OPEN_BYTES, "too many bytes under way")
-        if offer.box is None:
-            size = self._headers_bytes.get(offer.key.series, 0) + offer.decoded_bytes
-            require(size <= limits.MAX_ATTACHMENT_BYTES, f"a headers layer of {size} bytes")
-            self._headers_bytes[offer.key.series] = size
-        self._numbers.add(offer.number)
-        self._open[offer.number] = offer, Assembly(offer.size_bytes, offer.chunk_digests)
+    def _session(self) -> Inbox:
+        inbox = self._inbox
+        require(inbox is not None, "a session that this connection has not attached to")
+        assert inbox is not None  # required above
+        return inbox
 
     def _on_fragment(self, frame: Frame) -> list[Event]:
-        fragment = unpack_fragment(frame.payload)
-        number = fragment.number
-        require(number in self._numbers, f"a fragment of encoding {number}, never offered")
-        if number not in self._open:
-            return []  # of a layer that we hold already: it crossed our word on the way
-        offer, assembly = self._open[number]
-        bad = assembly.add(fragment.offset, fragment.content)
-        if bad is not None:
-            self._bad_chunks += 1
-            require(self._bad_chunks <= _MAX_BAD_CHUNKS, "chunks keep failing their hashes")
-            self._answer(m.Again(number, bad.offset, bad.size_bytes))
-        if not assembly.complete:
-            return []
-        del self._open[number]
-        return [EncodingArrived(offer, assembly.payload())]
+        events, again = self._session().on_fragment(unpack_fragment(frame.payload))
+        if again is not None:
+            self.say(again)
+        return events

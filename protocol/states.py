@@ -18,8 +18,12 @@ class State(Enum):
     NEW = "new"
     GREETING = "greeting"
     """Our hello is out, or due."""
+    CALLING = "calling"
+    """We have said what we want before the peer has greeted."""
     READY = "ready"
     """Both have greeted."""
+    ATTACHED = "attached"
+    """It is known of which session this connection is, and not yet where that stands."""
     OFFERED = "offered"
     """The manifest is out or in, and not yet answered; layers may already flow."""
     STREAMING = "streaming"
@@ -34,9 +38,11 @@ class Act(Enum):
     """What our own code asks of a connection."""
 
     GREET = "greet"
+    ATTACH = "attach"
+    STAND = "say where a session stands"
+    GO_ON = "go on with a session"
     OFFER = "offer a manifest"
     PLAN = "send a plan"
-    SEND = "send a layer"
     END = "end"
     ACCEPT = "accept"
     REFUSE = "refuse"
@@ -49,7 +55,15 @@ class Act(Enum):
 Cause = Act | type[m.Message]
 Table = dict[tuple[State, Cause], State]
 
-_OPEN = (State.GREETING, State.READY, State.OFFERED, State.STREAMING, State.ENDING)
+_OPEN = (
+    State.GREETING,
+    State.CALLING,
+    State.READY,
+    State.ATTACHED,
+    State.OFFERED,
+    State.STREAMING,
+    State.ENDING,
+)
 
 
 def _stay(states: tuple[State, ...], causes: tuple[Cause, ...]) -> Table:
@@ -64,16 +78,34 @@ _LEAVING: Table = {
 SENDER: Table = {
     (State.NEW, Act.GREET): State.GREETING,
     (State.GREETING, m.Hello): State.READY,
-    (State.READY, Act.OFFER): State.OFFERED,
+    (State.GREETING, Act.ATTACH): State.CALLING,
+    (State.CALLING, m.Hello): State.ATTACHED,
+    (State.READY, Act.ATTACH): State.ATTACHED,
+    (State.ATTACHED, Act.ATTACH): State.ATTACHED,
+    (State.ATTACHED, Act.OFFER): State.OFFERED,
+    (State.ATTACHED, Act.GO_ON): State.STREAMING,
     (State.OFFERED, m.Accept): State.STREAMING,
+    (State.STREAMING, m.Accept): State.STREAMING,
     (State.OFFERED, m.Refuse): State.CLOSED,
     (State.STREAMING, Act.END): State.ENDING,
+    (State.ENDING, m.Accept): State.ENDING,
     (State.ENDING, m.Done): State.DONE,
-    **_stay((State.OFFERED, State.STREAMING), (Act.PLAN, Act.SEND)),
-    **_stay((State.GREETING, State.READY, State.DONE), (m.Ack,)),
+    **_stay((State.OFFERED, State.STREAMING), (Act.PLAN,)),
+    **_stay((State.ATTACHED, State.OFFERED), (m.Standing,)),
+    **_stay((State.GREETING, State.READY, State.ATTACHED, State.DONE), (m.Ack,)),
     **_stay(
         (State.OFFERED, State.STREAMING, State.ENDING),
-        (m.Ack, m.LayerVerdict, m.StageReached, m.Focus, m.Pause, m.Resume, m.Again, m.Want),
+        (
+            m.Ack,
+            m.Stored,
+            m.LayerVerdict,
+            m.StageReached,
+            m.Focus,
+            m.Pause,
+            m.Resume,
+            m.Again,
+            m.Want,
+        ),
     ),
     **_LEAVING,
 }
@@ -81,13 +113,19 @@ SENDER: Table = {
 RECEIVER: Table = {
     (State.NEW, m.Hello): State.GREETING,
     (State.GREETING, Act.GREET): State.READY,
-    (State.READY, m.Manifest): State.OFFERED,
+    (State.READY, m.Attach): State.ATTACHED,
+    (State.ATTACHED, m.Attach): State.ATTACHED,
+    (State.ATTACHED, Act.STAND): State.ATTACHED,
+    (State.ATTACHED, Act.GO_ON): State.STREAMING,
+    (State.ATTACHED, m.Manifest): State.OFFERED,
     (State.OFFERED, Act.ACCEPT): State.STREAMING,
     (State.OFFERED, Act.REFUSE): State.CLOSED,
     (State.STREAMING, m.End): State.ENDING,
     (State.ENDING, Act.FINISH): State.DONE,
     **_stay((State.OFFERED, State.STREAMING), (m.Plan, m.LayerOffer, m.Withdraw)),
-    **_stay((State.READY, State.OFFERED, State.STREAMING, State.ENDING), (Act.ANSWER,)),
+    **_stay(
+        (State.READY, State.ATTACHED, State.OFFERED, State.STREAMING, State.ENDING), (Act.ANSWER,)
+    ),
     **_LEAVING,
 }
 

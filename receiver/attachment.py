@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from receiver.files import require_room
+from shared.folders import require_room
 
 if TYPE_CHECKING:
     from pathlib import Path

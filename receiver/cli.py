@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
+from shared.trust.flags import add_trust_flags, credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> ExitCode:
+    from protocol.limits import PROTOCOL_VERSION
     from receiver.clinic import Reception, receive
     from shared.loop import run_on_loop
+    from shared.role import Role
+    from shared.trust.proof import Claim
 
     host, port = _address(options.listen)
     reception = Reception(
@@ -58,6 +62,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
         report=options.report,
         pictures=options.pictures,
         quiet=options.quiet,
+        credentials=credentials_of(options, Claim(Role.RECEIVER, PROTOCOL_VERSION), listens=True),
     )
     return run_on_loop(receive(reception))
 
@@ -85,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pictures", action="store_true", help="leave a PNG of three planes at each stage"
     )
+    add_trust_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
     parser.add_argument("--version", action="version", version=SOFTWARE)
     return parser

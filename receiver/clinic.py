@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from protocol import limits
 from receiver.decode import ChildDecoders
+from receiver.log import SessionLog
 from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
+from receiver.store import folder_of
+from receiver.visit import Visit
 from shared.clock import SystemClock
 from shared.display import Display, Progress, open_display
-from shared.errors import ExitCode, MedroiError, SettingsError
+from shared.errors import ExitCode, MedroiError, SettingsError, TransportClosed
 from shared.layer import Quality
 from shared.report import write_report
 from shared.timeline import Timeline
+from shared.transports.tasks import TaskOwner
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import TracebackType
 
+    from protocol import messages as m
     from receiver.compose import Count
     from receiver.decode import Decoder
     from shared.transports.base import Transport
+    from shared.trust.credentials import Credentials
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.2
 _CLOSE_S = 2.0
+_MAX_WAITING = 16
+"""Sessions without a connection that are kept ready; more are left to the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class Reception:
     report: Path | None
     pictures: bool
     quiet: bool
+    credentials: Credentials | None = None
 
 
 async def receive(reception: Reception) -> ExitCode:
@@ -59,35 +69,39 @@ async def receive(reception: Reception) -> ExitCode:
     with ThreadWorkers() as workers, open_display(quiet=reception.quiet) as display:
         async with ChildDecoders() as decoders:
             await workers.run(_warm_up)
-            clinic = Clinic(reception, workers, decoders, display)
-            async with listen(
-                reception.host,
-                reception.port,
-                clinic.take,
-                max_frame_bytes=limits.MAX_FRAME_BYTES,
-                close_timeout_s=_CLOSE_S,
-            ) as listener:
+            async with (
+                Clinic(reception, workers, decoders, display) as clinic,
+                listen(
+                    reception.host,
+                    reception.port,
+                    clinic.take,
+                    max_frame_bytes=limits.MAX_FRAME_BYTES,
+                    credentials=reception.credentials,
+                    on_refused=display.say,
+                    close_timeout_s=_CLOSE_S,
+                ) as listener,
+            ):
                 print(f"listening on {listener.url}", flush=True)
                 return await clinic.until_done()
 
 
 @dataclass(slots=True)
-class _Visit:
-    """One connection and what has become of it."""
+class _Attended:
+    """A session that lives, and who looks on."""
 
     session: ReceivingSession
-    transport: Transport
     timeline: Timeline
     publisher: Publisher
     ended: asyncio.Event
     superseded: bool = False
-    """Another connection has taken its study over."""
-    outcome: str = "a fault of medroi itself"
-    code: ExitCode = ExitCode.UNEXPECTED
+    """Another session has taken its study over."""
 
 
 class Clinic:
-    """Takes in connections, each of which brings one study."""
+    """Takes in connections, each of which belongs to a session, which brings one study.
+
+    Use as an async context manager: leaving it stops all sessions.
+    """
 
     def __init__(
         self, reception: Reception, workers: Workers, decoder: Decoder, display: Display
@@ -97,8 +111,25 @@ class Clinic:
         self._decoder = decoder
         self._display = display
         self._clock = SystemClock()
-        self._current: dict[bytes, _Visit] = {}
+        self._attended: dict[bytes, _Attended] = {}
+        """By session."""
+        self._current: dict[bytes, _Attended] = {}
+        """By study."""
+        self._finding = asyncio.Lock()
+        self._owner = TaskOwner()
         self._done: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
+
+    async def __aenter__(self) -> Self:
+        await self._owner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._owner.__aexit__(kind, error, traceback)
 
     async def until_done(self) -> ExitCode:
         """How the one study ended; without ``--once`` this waits for ever."""
@@ -106,78 +137,115 @@ class Clinic:
 
     async def take(self, transport: Transport) -> None:
         """One connection, from its hello to its end. A peer's faults end here."""
-        visit = self._admit(transport)
+        visit = Visit(transport, self._clock, self._find)
+        error: MedroiError | None = None
         try:
-            await self._attend(visit)
-        except asyncio.CancelledError:
-            visit.outcome, visit.code = "the receiver was stopped", ExitCode.INTERRUPTED
-            raise
+            await visit.run()
+        except MedroiError as caught:
+            error = caught
         finally:
-            self._conclude(visit)
+            self._leave(visit, error)
 
-    def _admit(self, transport: Transport) -> _Visit:
+    def _leave(self, visit: Visit, error: MedroiError | None) -> None:
+        session = visit.host
+        if isinstance(session, ReceivingSession):
+            session.detach(visit, error)
+        if not isinstance(session, ReceivingSession) or session.manifest is None:
+            self._display.say(f"a connection without a study: {error or 'it was closed'}")
+        elif session.is_waiting and session.exact is None and not session.is_over:
+            self._display.say(f"waiting for the sender: {error or 'it closed the connection'}")
+
+    # -- sessions -----------------------------------------------------------------------------
+
+    async def _find(self, attach: m.Attach) -> ReceivingSession:
+        """The session that a connection is for: at work, on the disk, or new."""
+        async with self._finding:
+            attended = self._attended.get(attach.session)
+            if attended is None:
+                attended = await self._open(attach)
+                self._attended[attach.session] = attended
+                self._owner.start(self._attend(attended))
+                self._park_one()
+            return attended.session
+
+    async def _open(self, attach: m.Attach) -> _Attended:
         timeline = Timeline()
         publisher = Publisher(
             self._display, self._workers, timeline, pictures=self._reception.pictures
         )
         session = ReceivingSession(
-            transport,
+            attach.session,
             self._decoder,
             self._workers,
             self._clock,
             self._reception.out,
             timeline,
             publisher,
-            lambda study: self._claim(visit, study),
+            lambda study: self._claim(attended, study),
         )
-        visit = _Visit(session, transport, timeline, publisher, asyncio.Event())
-        return visit
+        attended = _Attended(session, timeline, publisher, asyncio.Event())
+        if attach.generation > 1:
+            folder = await self._workers.run(folder_of, self._reception.out, attach.session)
+            if folder is not None:
+                log = await self._workers.run(SessionLog.reopen, folder, attach.session)
+                await session.reopen(folder, log)
+        if session.manifest is not None:
+            await self._claim(attended, session.manifest.study)
+        return attended
 
-    async def _attend(self, visit: _Visit) -> None:
-        async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(visit.publisher.run()),
-                group.create_task(self._show(visit.session)),
-            ]
-            try:
-                await visit.session.run()
-                visit.outcome, visit.code = _success(visit.session), ExitCode.OK
-            except MedroiError as error:
-                visit.outcome, visit.code = str(error), error.exit_code
-            await visit.publisher.drain()
-            for task in beside:
-                task.cancel()
+    async def _attend(self, attended: _Attended) -> None:
+        outcome, code = "a fault of medroi itself", ExitCode.UNEXPECTED
+        try:
+            async with asyncio.TaskGroup() as group:
+                beside = [
+                    group.create_task(attended.publisher.run()),
+                    group.create_task(self._show(attended.session)),
+                ]
+                try:
+                    await attended.session.run()
+                    outcome, code = _success(attended.session), ExitCode.OK
+                except MedroiError as error:
+                    outcome, code = str(error), error.exit_code
+                await attended.publisher.drain()
+                for task in beside:
+                    task.cancel()
+        except asyncio.CancelledError:
+            outcome, code = "the receiver was stopped", ExitCode.INTERRUPTED
+            raise
+        finally:
+            self._conclude(attended, outcome, code)
 
-    async def _claim(self, visit: _Visit, study: bytes) -> None:
-        """One connection a study: the newest has it, and the one before it ends first."""
+    async def _claim(self, attended: _Attended, study: bytes) -> None:
+        """One session a study: the newest has it, and the one before it ends first."""
         while (before := self._current.get(study)) is not None:  # others may wait for it too
             before.superseded = True
-            await before.transport.close()
+            before.session.fail(TransportClosed("another session has taken the study over"))
             await before.ended.wait()
-        self._current[study] = visit
+        self._current[study] = attended
 
-    def _conclude(self, visit: _Visit) -> None:
-        visit.ended.set()
-        manifest = visit.session.manifest
-        if manifest is None:
-            self._display.say(f"a connection without a study: {visit.outcome}")
-            return
-        if self._current.get(manifest.study) is visit:
-            del self._current[manifest.study]
-        self._display.say(visit.outcome)
-        self._leave_report(visit)
-        if self._reception.once and not visit.superseded and not self._done.done():
-            self._done.set_result(visit.code)
+    def _park_one(self) -> None:
+        """Of too many sessions whose senders are away, leave one to the disk."""
+        waiting = [each for each in self._attended.values() if each.session.is_waiting]
+        if len(waiting) > _MAX_WAITING:
+            waiting[0].session.fail(TransportClosed("the sender is away; it may still resume"))
 
-    def _leave_report(self, visit: _Visit) -> None:
-        report = receiver_report(
-            visit.session,
-            visit.transport,
-            visit.timeline,
-            outcome=visit.outcome,
-            exit_code=visit.code,
-        )
-        folder = visit.session.folder if visit.session.volumes else None  # or it is not ours
+    def _conclude(self, attended: _Attended, outcome: str, code: ExitCode) -> None:
+        attended.ended.set()
+        session = attended.session
+        del self._attended[session.inbox.session]
+        if session.manifest is None:
+            return  # a connection without a study, which has been said
+        if self._current.get(session.manifest.study) is attended:
+            del self._current[session.manifest.study]
+        self._display.say(outcome)
+        self._leave_report(attended, outcome, code)
+        if self._reception.once and not attended.superseded and not self._done.done():
+            self._done.set_result(code)
+
+    def _leave_report(self, attended: _Attended, outcome: str, code: ExitCode) -> None:
+        session = attended.session
+        report = receiver_report(session, attended.timeline, outcome=outcome, exit_code=code)
+        folder = session.folder if session.volumes else None  # or it is not ours
         for path in (self._reception.report, folder / "report.json" if folder else None):
             if path is not None and path.parent.is_dir():
                 try:
@@ -189,7 +257,7 @@ class Clinic:
         before = 0
         while True:
             await self._clock.sleep_s(_SHOW_EVERY_S)
-            received = session.connection.received_bytes
+            received = session.received_bytes
             if session.volumes:
                 rate_bps = (received - before) * 8 / _SHOW_EVERY_S
                 self._display.show(_progress(session, rate_bps), self._clock.now_s())

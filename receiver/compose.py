@@ -145,16 +145,20 @@ class GrowingVolume:
             raise RemoteProtocolError(f"{offer.key} owns {owns} voxels, not {offer.owned_voxels}")
 
     def holds(self, offer: m.LayerOffer) -> bool:
-        """Whether all that an exact layer owns is VERIFIED already, and is what it would bring.
+        """Whether a layer brings nothing: all that it owns is as good already, and an exact one has
+        what it would bring.
 
         Its digest alone would not tell: every block of so much air has the same.
         """
-        if offer.box is None or offer.key.quality is not Quality.EXACT:
+        if offer.box is None:
             return False
         box, owned = self._place(offer)
-        known = self.files.quality[box.slices] == Quality.VERIFIED
+        exact = offer.key.quality is Quality.EXACT
+        known = self.files.quality[box.slices] >= (Quality.VERIFIED if exact else Quality.PREVIEW)
         if not (known if owned is None else known[owned]).all():
             return False
+        if not exact:
+            return True
         found = np.ascontiguousarray(self.files.voxels[box.slices])
         return region_digest(found, owned) == offer.voxel_digest
 

@@ -12,16 +12,14 @@ held twice, and survives this process. Names come from us, never from the peer.
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shared.folders import require_room, sync_folder
 from shared.layer import Quality
 
 if TYPE_CHECKING:
@@ -37,8 +35,6 @@ _DESCRIP = {348: (148, 80), 540: (240, 80)}
 _PARTIAL = b"PARTIAL: see the quality map beside this file"
 _LEGEND = b"medroi: 0 missing 1 discarded 2 preview 3 bounded 4 exact 5 verified"
 _QUALITY_OFFSET = 352
-_SPARE_BYTES = 256 << 20
-"""Left free on the disk: a study that took the last byte would stop every other one, and us."""
 
 
 def fill_value(dtype: np.dtype[Any]) -> float | int:
@@ -156,46 +152,12 @@ class SeriesFiles:
         return path
 
 
-def own_folder(folder: Path) -> None:
-    """Make a study's folder, or take the one that is there if only we can put files into it.
-
-    Raises:
-        OSError: it cannot be made, or is a link or another user's, who could make us write
-            anywhere.
-    """
-    folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-    state = folder.lstat()
-    ours = not hasattr(os, "geteuid") or state.st_uid == os.geteuid()
-    shared = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(state.st_mode) or not ours or shared:
-        raise OSError(errno.EPERM, "the study's folder is not ours alone")
-
-
 def remove_series(folder: Path, stem: str) -> None:
     """Take away what there is of a growing series; and its folder, if nothing else is in it."""
     for name in (_partial, _quality, _journal, _headers):
         name(folder, stem).unlink(missing_ok=True)
     with suppress(OSError):  # it is not empty
         folder.rmdir()
-
-
-def require_room(folder: Path, size: int) -> None:
-    """Does the disk hold so many bytes more, and still have some to spare?
-
-    Raises:
-        OSError: it does not.
-    """
-    if shutil.disk_usage(folder).free < size + _SPARE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _partial(folder: Path, stem: str) -> Path:

@@ -26,19 +26,17 @@ if TYPE_CHECKING:
     from receiver.session import ReceivingSession
     from shared.errors import ExitCode
     from shared.timeline import Timeline
-    from shared.transports.base import Transport
 
 
 def receiver_report(
     session: ReceivingSession,
-    transport: Transport,
     timeline: Timeline,
     *,
     outcome: str,
     exit_code: ExitCode,
 ) -> Report:
     """What is known of a study when its session has ended, however it ended."""
-    stats = transport.stats()
+    stats = session.stats
     volumes = session.volumes
     name = session.manifest.study.hex() if session.manifest else None
     proven = bool(volumes) and all(volume.proven for volume in volumes)
@@ -50,10 +48,13 @@ def receiver_report(
         study=name,
         exact=session.exact is True,
         sha256=one if proven else None,
-        bytes=total_bytes(session.bytes, session.connection.received_bytes),
+        bytes=total_bytes(session.painter.bytes, session.received_bytes),
         times_s=times_of(timeline.marks()),
-        link={"transport": stats.name, "congestion": stats.congestion},
-        codecs=dict(session.codecs),
+        link={
+            "transport": stats.name if stats else None,
+            "congestion": stats.congestion if stats else None,
+        },
+        codecs=dict(session.painter.codecs),
         series=[_series(volume) for volume in volumes],
     )
 

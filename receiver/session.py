@@ -1,74 +1,72 @@
-"""One study, from the peer's hello to the receipt.
+"""One study, from its manifest to the receipt, however many connections it takes.
 
-transport ─> Pump ─> ReceivingConnection ─> queue ─> decode (children) ─> compose (worker)
-                              ^                                               │
-                              └────────── verdict, mark, want <───────────────┘
+    visit (a connection) ─> hear ─┬─> keeper (log, synced) ───────────────────> stored ─┐
+    visit (a connection) ─>       └─> queue ─> volumes, painter ──> verdict, want, mark ─┤
+                                                                                        │
+    every visit of the session <────────────────────────────────────────────────────────┘
+
+While no connection is there the session waits. What has come is on the disk, and after an absence
+or a crash the session goes on from there (`reopen`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from protocol import messages as m
-from protocol.events import EncodingArrived
-from protocol.parting import error_of, farewell_of
-from protocol.receiving import ReceivingConnection
-from protocol.stages import STAGES, stage_of
+from protocol.events import EncodingArrived, FragmentArrived
+from protocol.inbox import Inbox
+from protocol.parting import error_of
 from protocol.states import State
-from receiver.backlog import Backlog
-from receiver.decode import DecodeTask
+from receiver.keeper import Keeper
+from receiver.log import SessionLog, message_record
+from receiver.painting import Arrived, Painter
+from receiver.replay import replay
 from receiver.store import disk_errors, forget_empty, open_volumes, study_folder
 from shared.errors import (
-    CodecError,
     IntegrityError,
     MedroiError,
+    PeerRefused,
+    ProtocolError,
     RemoteProtocolError,
     TransportClosed,
 )
-from shared.intensity import PREVIEW_DTYPE
-from shared.layer import LayerKey, Quality
-from shared.software import SOFTWARE
 from shared.tasks import one_error
-from shared.transports.pump import Pump
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from protocol.events import Event
     from receiver.compose import GrowingVolume
     from receiver.decode import Decoder
+    from receiver.visit import Visit
     from receiver.watch import Watcher
     from shared.clock import Clock
     from shared.timeline import Timeline
-    from shared.transports.base import Transport
+    from shared.transports.base import TransportStats
     from shared.workers import Workers
 
-_QUEUE = 8
-"""Encodings that wait for a decoder."""
 _HEARD = 64
 """Events that wait their turn while files are opened or decoders are busy, acknowledged all the
 same. More stay unread in the transport, which slows the sender."""
-_BACKLOG_BYTES = 64 << 20
-"""Of encodings among these and the ones being decoded, beyond which nothing more is read."""
 _MAX_HELD = 16_000
 """Digests that an Accept has room for; layers beyond are offered, and then said to be held."""
-_HELLO_S = 10.0
-"""A peer that has not said hello by then is dropped."""
+_ABSENCE_S = 900.0
+"""Without any connection, before a session is left to the disk."""
+_LINGER_S = 60.0
+"""For a sender whose line broke just before it had its receipt."""
 
 
 class ReceivingSession:
-    """Receives one study over one transport. `run` it once; look at `volumes` meanwhile."""
+    """Receives one study. `run` it once; look at `volumes` meanwhile."""
 
     def __init__(
         self,
-        transport: Transport,
+        session: bytes,
         decoder: Decoder,
         workers: Workers,
         clock: Clock,
@@ -77,232 +75,339 @@ class ReceivingSession:
         watcher: Watcher,
         claim: Callable[[bytes], Awaitable[None]],
     ) -> None:
-        self._transport = transport
+        self.inbox = Inbox(session)
         self._decoder = decoder
         self._workers = workers
-        self._clock = clock
         self._out = out
         self._timeline = timeline
         self._watcher = watcher
         self._claim = claim
-        self.connection = ReceivingConnection(software=SOFTWARE)
-        self._heard: asyncio.Queue[Event] = asyncio.Queue(_HEARD)
-        self._pump = Pump(self.connection, transport, clock, self._hear)
-        self._arrived: asyncio.Queue[EncodingArrived] = asyncio.Queue(_QUEUE)
-        self._backlog = Backlog(_BACKLOG_BYTES)
-        self._painting = asyncio.Lock()
-        self._wanted: set[LayerKey] = set()
+        self._visits: list[Visit] = []
+        self._current = 0
+        """The generation that has the session: the newest that has brought anything."""
+        self._left_bytes = 0
+        self._changed = asyncio.Event()
+        self._heard: asyncio.Queue[tuple[Visit, Event]] = asyncio.Queue(_HEARD)
+        self._keeper = Keeper(workers, clock, self._say)
+        self._log: SessionLog | None = None
+        self._log_is_open = asyncio.Event()
+        self._stored: list[m.LayerOffer] = []
+        """Encodings that an earlier process has stored, and whose voxels are to be looked at."""
+        self._failure: MedroiError | None = None
+        self._receipt_heard = self._is_over = False
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
-        self.manifest: m.Manifest | None = None
+        self.stats: TransportStats | None = None
+        """Of the newest connection."""
         self.folder: Path | None = None
-        """Where the study is put; None before its manifest."""
+        """Where the study is put; None before its manifest is accepted."""
         self.volumes: list[GrowingVolume] = []
-        self.bytes = {stage.name: 0 for stage in STAGES}
-        """Encoded bytes received, by stage."""
-        self.codecs: dict[str, str] = {}
-        """The codec that served each stage."""
+        self.painter = Painter(self.volumes, decoder, workers, self)
         self.exact: bool | None = None
         """What our receipt says; None until it is given."""
 
-    # -- the way of a transfer ----------------------------------------------------------------
+    @property
+    def manifest(self) -> m.Manifest | None:
+        """What is to come, once it is known."""
+        return self.inbox.manifest
 
-    async def run(self) -> None:
-        """Until the receipt is given and the peer has closed.
+    @property
+    def received_bytes(self) -> int:
+        """All frame bytes of all connections so far."""
+        return self._left_bytes + sum(each.connection.received_bytes for each in self._visits)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether something has ended it."""
+        return self._failure is not None or self._is_over
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no connection is there."""
+        return not self._visits
+
+    # -- the way of a session -----------------------------------------------------------------
+
+    async def reopen(self, folder: Path, log: SessionLog) -> None:
+        """Go on from the disk, as an earlier process or an absence has left it; then `run`.
 
         Raises:
-            MedroiError: whatever ended the session before; the transport is closed, and what has
-                been verified is kept on disk.
+            InputError: the disk does not give it back.
+        """
+        with disk_errors(self._out):
+            stored = await self._workers.run(replay, log, self.inbox)
+            manifest = self.inbox.manifest
+            if manifest is None:
+                log.close()
+                return
+            self._log, self.folder, self.exact = log, folder, stored.exact
+            self.inbox.held = ()
+            if self.exact is None:
+                self.painter.wanted |= stored.wanted
+                self.volumes += await self._workers.run(open_volumes, folder, manifest)
+                for plan in stored.plans:
+                    await self.painter.plan(plan)
+                self._stored = list(stored.whole.values())
+                await self._watcher.began(self)
+            self._log_is_open.set()
+
+    async def run(self) -> None:
+        """Until the receipt is given and heard, or something has ended the session.
+
+        Raises:
+            MedroiError: why it ended before; what was stored is kept on disk.
         """
         try:
-            with one_error():
+            with disk_errors(self._out), one_error():
                 async with asyncio.TaskGroup() as group:
-                    loops = [self._decode_loop() for _ in range(self._decoder.count)]
-                    loops += [self._event_loop(), self._expect_hello()]
+                    loops = [self.painter.run() for _ in range(self._decoder.count)]
+                    loops += [self._event_loop(), self._keep_loop()]
                     helpers = [group.create_task(loop) for loop in loops]
-                    await self._listen()
+                    await self._until_over()
                     for helper in helpers:
                         helper.cancel()
-            if self.exact is None:
-                raise TransportClosed("the sender closed the connection before the study was done")
+            if self._receipt_heard and self._log is not None:
+                self._log.remove()
         except MedroiError as error:
             await self._part(error)
-            await self._workers.run(forget_empty, self.volumes)
             raise
         except asyncio.CancelledError:
             await asyncio.shield(self._part(None))
             raise
+        finally:
+            self._is_over = True
+            if self._log is not None:
+                self._log.close()
 
-    async def _listen(self) -> None:
-        """Until the peer has closed; what arrived whole before that is still proven and kept."""
-        broken: TransportClosed | None = None
-        try:
-            await self._pump.run()
-        except TransportClosed as error:
-            broken = error
+    async def _until_over(self) -> None:
+        """Until a sender has heard its receipt, or is gone for good or for too long."""
+        while not self._receipt_heard:
+            self._changed.clear()
+            if self._failure is not None:
+                await self._settle_down()
+                raise self._failure
+            limit_s = _ABSENCE_S if self.exact is None else _LINGER_S
+            try:
+                async with asyncio.timeout(limit_s if self.is_waiting else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                if self.exact is not None:
+                    return
+                raise TransportClosed("the sender has not come back; it may still resume") from None
+
+    async def _settle_down(self) -> None:
+        """What arrived whole before the end is still proven and kept."""
         await self._heard.join()
-        await self._arrived.join()
-        if broken is not None:
-            raise broken
+        await self.painter.drain()
 
-    async def _expect_hello(self) -> None:
-        await self._clock.sleep_s(_HELLO_S)
-        if self.connection.state is State.NEW:
-            raise RemoteProtocolError("the peer did not say hello")
+    async def _part(self, error: MedroiError | None) -> None:
+        for visit in list(self._visits):
+            await visit.part(error)
+        await self._workers.run(self._give_back, error)
 
-    async def _hear(self, event: Event) -> None:
-        await self._heard.put(event)
+    def _give_back(self, error: MedroiError | None) -> None:
+        """Nothing stays on the disk of a study of which nothing has come, and no log of a session
+        that nobody will go on with."""
+        over = isinstance(error, ProtocolError | IntegrityError | PeerRefused)
+        if self._log is not None and (over or self._log.is_empty):
+            self._log.remove()
+        forget_empty(self.volumes)
+
+    # -- connections --------------------------------------------------------------------------
+
+    def attach(self, visit: Visit) -> None:
+        """See `receiver.visit.Host`."""
+        self._timeline.mark(m.Mark.CONNECTED.value)
+        self._visits.append(visit)
+        self.stats = visit.transport.stats()
+        self._changed.set()
+
+    def detach(self, visit: Visit, error: MedroiError | None) -> None:
+        """A connection is over: closed in order, or by an error."""
+        self._visits.remove(visit)
+        self._left_bytes += visit.connection.received_bytes
+        self.stats = visit.transport.stats()
+        if error is not None and not isinstance(error, TransportClosed):
+            self.fail(error)
+        elif self.is_waiting and self.manifest is None:
+            self.fail(error or TransportClosed("the peer left before it had said what it has"))
+        elif error is None and visit.connection.state is State.DONE:
+            self._receipt_heard = True
+        self._changed.set()
+
+    def fail(self, error: MedroiError) -> None:
+        """End the session, for a reason from outside."""
+        self._failure = self._failure or error
+        self._changed.set()
+
+    async def hear(self, visit: Visit, event: Event) -> None:
+        """See `receiver.visit.Host`."""
+        over = self.exact is not None and not isinstance(event, m.End | m.Farewell)
+        if visit.generation < self._current or over:
+            return
+        if visit.generation > self._current:
+            self._current = visit.generation
+            for other in self._visits:
+                if other is not visit:
+                    other.retire()
+        match event:
+            case FragmentArrived(fragment=fragment):
+                await self._keeper.put_fragment(fragment)
+                return
+            case m.Manifest() | m.Plan() | m.LayerOffer():
+                await self._keeper.put_message(event)
+            case _:
+                pass
+        await self._heard.put((visit, event))
         if isinstance(event, EncodingArrived):
-            await self._backlog.add(len(event.payload))
+            await self.painter.backlog.add(len(event.payload))
+
+    def _say(self, message: m.Answer) -> None:
+        for visit in self._visits:
+            visit.say(message)
+
+    # -- what connections bring ---------------------------------------------------------------
 
     async def _event_loop(self) -> None:
+        await self._look_at_stored()
         while True:
-            event = await self._heard.get()
+            visit, event = await self._heard.get()
             try:
-                with disk_errors(self._out):
-                    await self._on_event(event)
+                await self._on_event(visit, event)
             finally:
                 self._heard.task_done()
-            self._pump.wake()
+            visit.pump.wake()
 
-    async def _on_event(self, event: Event) -> None:
+    async def _on_event(self, visit: Visit, event: Event) -> None:
         match event:
-            case m.Hello():
-                self.connection.greet()
-                self._timeline.mark(m.Mark.CONNECTED.value)
             case m.Manifest():
-                await self._on_manifest(event)
+                await self._on_manifest(visit, event)
             case m.Plan():
-                async with self._painting:
-                    await self._workers.run(self._volume(event.series).set_plan, event)
-                    await self._prove(event.series)
+                await self.painter.plan(event)
             case m.LayerOffer():
                 await self._on_offer(event)
-            case EncodingArrived():
-                await self._arrived.put(event)
+            case EncodingArrived(offer=offer, payload=payload):
+                await self.painter.put(Arrived(offer, _at_hand(payload)))
             case m.End():
-                await self._arrived.join()
-                await self._finish()
+                await self._finish(visit)
             case m.Farewell():
-                await self._arrived.join()
+                await self.painter.drain()
                 raise error_of(event, m.Role.SENDER)
             case _:
                 pass
 
-    async def _on_manifest(self, manifest: m.Manifest) -> None:
-        await self._claim(manifest.study)
-        self.manifest = manifest
-        self.folder = study_folder(self._out, manifest)
-        try:
-            self.volumes = await self._workers.run(open_volumes, self.folder, manifest)
-        except OSError as error:
-            self.connection.refuse(f"the clinic's disk does not take it: {error.strerror}")
-            raise
-        held = (digest for volume in self.volumes for digest in volume.held)
-        self.connection.accept(tuple(islice(held, _MAX_HELD)))
-        await self._watcher.began(self)
+    async def _on_manifest(self, visit: Visit, manifest: m.Manifest) -> None:
+        if self.folder is None:
+            await self._claim(manifest.study)
+            folder = study_folder(self._out, manifest)
+            try:
+                self.volumes += await self._workers.run(open_volumes, folder, manifest)
+                self._log = await self._workers.run(SessionLog.create, folder, self.inbox.session)
+            except OSError as error:
+                visit.connection.refuse(f"the clinic's disk does not take it: {error.strerror}")
+                raise
+            self.folder = folder
+            held = (digest for volume in self.volumes for digest in volume.held)
+            self.inbox.held = tuple(islice(held, _MAX_HELD))
+            self._log_is_open.set()
+            await self._watcher.began(self)
+        visit.connection.accept(self.inbox.held or ())
 
     async def _on_offer(self, offer: m.LayerOffer) -> None:
-        volume = self._volume(offer.key.series)
+        volume = self.volumes[offer.key.series]  # checked against the manifest when it came
         if offer.box is not None:
             await self._workers.run(volume.check_offer, offer)
-        held = await self._workers.run(volume.holds, offer) if volume.held else False
-        if held:
-            self.connection.judge(offer.number, m.Verdict.HELD)
+        if await self._workers.run(volume.holds, offer):
+            await self.judge(offer.number, m.Verdict.HELD)
 
-    # -- decoding and painting ----------------------------------------------------------------
+    async def _look_at_stored(self) -> None:
+        """Encodings that an earlier process has stored: those whose voxels are not in the volume
+        any more, or were never painted, are decoded now."""
+        for offer in self._stored:
+            volume = self.volumes[offer.key.series]
+            if await self._workers.run(volume.holds, offer):
+                if not self.inbox.is_settled(offer.number):
+                    await self.judge(offer.number, m.Verdict.VERIFIED)
+                continue
+            await self.painter.backlog.add(offer.size_bytes)
+            await self.painter.put(Arrived(offer, partial(self._read_stored, offer)))
+        self._stored = []
 
-    async def _decode_loop(self) -> None:
-        while True:
-            arrived = await self._arrived.get()
-            try:
-                with disk_errors(self._out):
-                    await self._take(arrived.offer, arrived.payload)
-            finally:
-                self._backlog.remove(len(arrived.payload))
-                self._arrived.task_done()
-            self._pump.wake()
+    async def _read_stored(self, offer: m.LayerOffer) -> bytes:
+        assert self._log is not None  # it was opened before its encodings were looked at
+        return await self._workers.run(self._log.payload, offer.number, offer.size_bytes)
 
-    async def _take(self, offer: m.LayerOffer, payload: bytes) -> None:
-        """Decode an encoding, prove it and paint it, and tell the sender what became of it."""
-        preview = offer.key.quality < Quality.EXACT
-        try:
-            samples = await self._decoder.decode(self._task(offer, payload))
-            good = await self._paint(offer, samples)
-        except CodecError:
-            good = False
-        region = self._volume(offer.key.series).regions.get(offer.key.region)
-        stage = STAGES[stage_of(region.kind if region else None, offer.key.quality)]
-        self.bytes[stage.name] += len(payload)
-        self.codecs[stage.name] = offer.codec
-        if good:
-            self.connection.judge(offer.number, m.Verdict.SHOWN if preview else m.Verdict.VERIFIED)
-        elif preview:
-            self.connection.judge(offer.number, m.Verdict.FAILED)
-        elif offer.key in self._wanted:
-            raise IntegrityError(f"{offer.key} does not have its digest, a second time")
-        else:
-            self._wanted.add(offer.key)
-            self.connection.want(offer.number)
+    async def _keep_loop(self) -> None:
+        await self._log_is_open.wait()
+        assert self._log is not None  # it is open
+        await self._keeper.run(self._log)
 
-    def _task(self, offer: m.LayerOffer, payload: bytes) -> DecodeTask:
-        entry = self._volume(offer.key.series).entry
-        if offer.box is None:
-            shape = (1, 1, offer.decoded_bytes)
-            dtype: np.dtype[Any] = np.dtype(np.uint8)
-        elif offer.key.quality < Quality.EXACT:
-            shape, dtype = offer.box.shape, PREVIEW_DTYPE
-        else:
-            shape = offer.box.shape
-            dtype = entry.samples.sample_dtype(np.dtype(entry.header.dtype))
-        return DecodeTask(offer.codec, offer.settings, shape, dtype, payload)
+    # -- what the reader asks -----------------------------------------------------------------
 
-    async def _paint(self, offer: m.LayerOffer, samples: NDArray[np.generic]) -> bool:
-        volume = self._volume(offer.key.series)
-        async with self._painting:
-            if offer.box is None:
-                return await self._workers.run(volume.keep_headers, offer, samples)
-            if offer.key.quality < Quality.EXACT:
-                await self._workers.run(volume.paint_preview, offer, samples)
-                good = True
-            else:
-                good = await self._workers.run(volume.paint_exact, offer, samples)
-            await self._prove(offer.key.series)
-        return good
+    def focus(self, focus: m.Focus) -> None:
+        """What meets a box comes before everything else."""
+        self.inbox.focus(focus)
+        self._say(focus)
 
-    async def _prove(self, series: int) -> None:
-        volume = self._volume(series)
-        if volume.complete and not volume.proven and not volume.discarded_voxels:
-            await self._workers.run(volume.prove)
-        await self._note_progress(series)
+    def pause(self, *, paused: bool) -> None:
+        """No fragments for now, or again."""
+        self.inbox.paused = paused
+        self._say(m.Pause() if paused else m.Resume())
 
-    async def _note_progress(self, series: int) -> None:
-        for mark in self._volume(series).new_marks():
-            self.connection.reach(series, mark)
-            self._pump.wake()
-            self._reached[mark].add(series)
-            of_roi = mark in (m.Mark.ROI_PREVIEW, m.Mark.ROI_EXACT)
-            if series == 0 if of_roi else len(self._reached[mark]) == len(self.volumes):
-                self._timeline.mark(mark.value)
-            await self._watcher.reached(self, series, mark)
+    # -- what the sender is told --------------------------------------------------------------
+
+    async def judge(self, number: int, verdict: m.Verdict) -> None:
+        """See `receiver.painting.Teller`. What is judged is on the disk first."""
+        message = m.LayerVerdict(number, verdict)
+        await self._keeper.put_message(message)
+        await self._keeper.until_kept()
+        self.inbox.settle(number)
+        self._say(message)
+
+    async def want(self, number: int) -> None:
+        """See `receiver.painting.Teller`."""
+        await self._keeper.put_message(m.Want(number))
+        self.inbox.want(number)
+        self._say(m.Want(number))
+
+    async def reach(self, series: int, mark: m.Mark) -> None:
+        """See `receiver.painting.Teller`."""
+        self.inbox.reach(series, mark)
+        self._say(m.StageReached(series, mark))
+        self._reached[mark].add(series)
+        of_roi = mark in (m.Mark.ROI_PREVIEW, m.Mark.ROI_EXACT)
+        if series == 0 if of_roi else len(self._reached[mark]) == len(self.volumes):
+            self._timeline.mark(mark.value)
+        await self._watcher.reached(self, series, mark)
 
     # -- the end ------------------------------------------------------------------------------
 
-    async def _finish(self) -> None:
+    async def _finish(self, visit: Visit) -> None:
         """Everything has been sent: is everything here, and is it right?"""
-        for volume in self.volumes:
-            if not volume.complete:
-                missing = volume.missing_voxels
-                raise RemoteProtocolError(f"the study ended with {missing} voxels missing")
-        async with self._painting:
+        await self.painter.drain()
+        if self.exact is None:
+            for volume in self.volumes:
+                if not volume.complete:
+                    missing = volume.missing_voxels
+                    raise RemoteProtocolError(f"the study ended with {missing} voxels missing")
+            await self._keeper.until_kept()
             for volume in self.volumes:
                 await self._workers.run(volume.finish)
-        self.exact = all(volume.proven for volume in self.volumes)
-        await self._watcher.ended(self)
-        self.connection.finish(exact=self.exact)
+            self.exact = all(volume.proven for volume in self.volumes)
+            self.inbox.finish()
+            await self._workers.run(self._conclude, self.exact)
+            await self._watcher.ended(self)
+        visit.connection.finish(exact=self.exact)
 
-    def _volume(self, series: int) -> GrowingVolume:
-        return self.volumes[series]  # the connection has checked the number against the manifest
+    def _conclude(self, exact: bool) -> None:
+        manifest = self.inbox.manifest
+        assert self._log is not None  # there is no end without a manifest
+        assert manifest is not None
+        receipt = m.Done(manifest.study, exact)
+        self._log.conclude([message_record(manifest), message_record(receipt)])
 
-    async def _part(self, error: BaseException | None) -> None:
-        self.connection.leave(*farewell_of(error, m.Role.RECEIVER))
-        await self._pump.last_words()
+
+def _at_hand(payload: bytes) -> Callable[[], Awaitable[bytes]]:
+    async def take() -> bytes:
+        return payload
+
+    return take

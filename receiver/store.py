@@ -6,8 +6,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from receiver.compose import GrowingVolume
-from receiver.files import own_folder, remove_series
+from receiver.files import remove_series
+from receiver.log import NAME, session_of
 from shared.errors import InputError
+from shared.folders import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +23,14 @@ _NAME_DIGITS = 16
 def study_folder(out: Path, manifest: Manifest) -> Path:
     """Where a study is put, named by its own digest."""
     return out / manifest.study.hex()[:_NAME_DIGITS]
+
+
+def folder_of(out: Path, session: bytes) -> Path | None:
+    """Where the log of a session lies; None where there is none. Blocking."""
+    for path in out.glob(f"*/{NAME}"):
+        if session_of(path) == session:
+            return path.parent
+    return None
 
 
 def open_volumes(folder: Path, manifest: Manifest) -> list[GrowingVolume]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
+from shared.trust.flags import add_trust_flags, credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 KEPT_WORDS = ("pair", "queue", "serve", "config", "echo", "doctor")
 """Subcommands to come: a study of that name is written ./queue."""
+
+_FOREVER_S = 1e9
 
 _EXIT_CODES = """
 exit codes: 0 stored and verified, 2 usage, 3 input refused, 4 peer refused,
@@ -46,11 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> ExitCode:
+    from protocol.limits import PROTOCOL_VERSION
     from sender.dryrun import dry_run
     from sender.settings import Background, SendSettings
     from sender.transfer import Transfer, send
     from sender.write.rois import check_roi_out
     from shared.loop import run_on_loop
+    from shared.role import Role
+    from shared.trust.proof import Claim
 
     for path in options.study:
         if path in KEPT_WORDS:
@@ -78,6 +84,9 @@ def _run(options: argparse.Namespace) -> ExitCode:
         volume=options.volume,
         report=options.report,
         quiet=options.quiet,
+        spool=options.spool,
+        give_up_s=options.give_up,
+        credentials=credentials_of(options, Claim(Role.SENDER, PROTOCOL_VERSION), listens=False),
     )
     if options.dry_run:
         return dry_run(transfer)
@@ -118,6 +127,13 @@ def _check_report(path: Path) -> None:
         raise SettingsError(f"--report {path}: expected a file, this is a folder")
     if not path.parent.is_dir():
         raise SettingsError(f"--report {path}: there is no such folder to put it in")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < _FOREVER_S:
+        raise ValueError(text)
+    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,6 +182,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exact-codec", default="jpegxl", metavar="NAME")
     parser.add_argument("--preview-codec", default="hevc", metavar="NAME")
     parser.add_argument("--background", choices=("keep", "discard"), default="keep")
+    parser.add_argument(
+        "--spool", type=Path, metavar="DIR", help="where encodings wait for a restarted process"
+    )
+    parser.add_argument(
+        "--give-up",
+        type=_seconds,
+        metavar="SECONDS",
+        help="end when the clinic could not be reached for so long (default: try on)",
+    )
+    add_trust_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
     parser.add_argument("--version", action="version", version=SOFTWARE)
     return parser

@@ -15,7 +15,9 @@ from sender.prepare import prepare_study
 from sender.preview import FIRST_CRF
 from shared.errors import ExitCode
 from shared.layer import Quality, RegionKind
-from shared.link import LinkModel, parse_link
+from shared.line import Line
+from shared.line_stream import LineStream
+from shared.link import parse_link
 from shared.report import dtype_name
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def dry_run(transfer: Transfer) -> ExitCode:
     study = prepare_study(
         transfer.paths, transfer.settings, series=transfer.series, volume=transfer.volume
     )
-    model = LinkModel(link, seed=0) if link else None
+    stream = LineStream(Line(link, seed=0)) if link else None
     leaves_s = _GREETING_RTTS * link.rtt_s if link else 0.0
     after = "         -"
     print(f"{'series':>6}  {'stage':<16} {'codec':<8} {'layers':>6} {'bytes':>12}  here after")
@@ -50,10 +52,10 @@ def dry_run(transfer: Transfer) -> ExitCode:
         _print_head(series)
         for stage, (codec, layers, size) in _cost(series, transfer.settings).items():
             total += size
-            if model is not None:
+            if stream is not None:
                 fragments = -(-size // _FRAGMENT_BYTES)
                 # All of it waits in the queue from the start: the link is never idle in between.
-                arrives_s = model.deliver(leaves_s, size + fragments * FRAGMENT_OVERHEAD_BYTES)
+                arrives_s = stream.deliver(leaves_s, size + fragments * FRAGMENT_OVERHEAD_BYTES)
                 after = f"{arrives_s:8.2f} s"
             print(f"{number + 1:>6}  {stage:<16} {codec:<8} {layers:>6} {size:>12,}  {after}")
     print(f"{'':>6}  {'total':<16} {'':<8} {'':>6} {total:>12,}")

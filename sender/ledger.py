@@ -12,7 +12,7 @@ from shared.layer import Quality, RegionKind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sender.encode import Encoded
+    from protocol.messages import LayerOffer
     from sender.layering import LayerJob
 
 _ROUGH_BITS_PER_VOXEL = {Quality.PREVIEW: 0.1, Quality.EXACT: 4.0}
@@ -37,23 +37,23 @@ class Ledger:
         self._voxels: dict[Quality, int] = defaultdict(int)
         self._bytes: dict[Quality, int] = defaultdict(int)
 
-    def encoded(self, job: LayerJob, encoding: Encoded) -> None:
+    def encoded(self, job: LayerJob, offer: LayerOffer, fidelity: Fidelity) -> None:
         """A layer has been encoded and will be sent."""
-        self.bytes[job.stage.name] += len(encoding.payload)
-        self.codecs[job.stage.name] = encoding.codec
-        self._voxels[job.key.quality] += encoding.owned_voxels
-        self._bytes[job.key.quality] += len(encoding.payload)
+        self.bytes[job.stage.name] += offer.size_bytes
+        self.codecs[job.stage.name] = offer.codec
+        self._voxels[job.key.quality] += offer.owned_voxels
+        self._bytes[job.key.quality] += offer.size_bytes
         if job.key.quality < Quality.EXACT:
-            self.fidelity[job.key.series, job.stage.name] += encoding.fidelity
+            self.fidelity[job.key.series, job.stage.name] += fidelity
 
     def spared(self, job: LayerJob, unsent_bytes: int) -> None:
         """The rest of a layer need not be sent after all."""
         self.bytes[job.stage.name] -= unsent_bytes
 
-    def headers_encoded(self, encoding: Encoded) -> None:
+    def headers_encoded(self, offer: LayerOffer) -> None:
         """A piece of a headers layer has been encoded."""
-        self.bytes[STAGES[-1].name] += len(encoding.payload)
-        self.codecs[STAGES[-1].name] = encoding.codec
+        self.bytes[STAGES[-1].name] += offer.size_bytes
+        self.codecs[STAGES[-1].name] = offer.codec
 
     def verified(self, job: LayerJob, owned_voxels: int) -> None:
         """The receiver has proven an exact layer."""
@@ -61,6 +61,10 @@ class Ledger:
             self.verified_voxels += owned_voxels
             if job.stage.kind is RegionKind.ROI:
                 self.verified_roi_voxels += owned_voxels
+
+    def finish(self) -> None:
+        """The receiver has proven everything."""
+        self.verified_voxels, self.verified_roi_voxels = self.kept_voxels, self.roi_voxels
 
     def estimate_bytes(self, jobs: Iterable[LayerJob]) -> float:
         """What layers that are still to be encoded will cost, by what their like has cost."""

@@ -8,31 +8,22 @@ from shared.display import Progress
 from shared.layer import Quality, RegionKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from protocol.sending import SendingConnection
+    from protocol.rate import Window
     from sender.layering import LayerJob
-    from sender.ledger import Ledger
-    from sender.schedule import Schedule
-    from sender.session import Offered
+    from sender.offering import Offering
 
 _TELLING_SHARE = 0.05
 """A smaller share says nothing of the pace."""
 
 
-def progress_of(
-    connection: SendingConnection,
-    ledger: Ledger,
-    schedule: Schedule,
-    offered: Mapping[int, Offered],
-    elapsed_s: float,
-) -> Progress:
-    """What the session's parts say together, so long after the first message of the study."""
-    unsettled = connection.unsettled
-    rate = connection.window.rate_bps
-    waiting = [(each.job, unsettled.get(number, 0)) for number, each in offered.items()]
+def progress_of(offering: Offering, window: Window | None, elapsed_s: float) -> Progress:
+    """What an offering and the current line say, so long after the first message of the study."""
+    ledger, schedule = offering.ledger, offering.schedule
+    unsettled = offering.outbox.unsettled
+    rate = window.rate_bps if window else 0.0
+    waiting = [(each.job, unsettled.get(number, 0)) for number, each in offering.offered.items()]
     pending = schedule.pending()
-    under_way = connection.window.in_flight_bytes
+    under_way = window.in_flight_bytes if window else 0
 
     unsent = [job for job, left in waiting if left]
     roi_share = _share(ledger.verified_roi_voxels, ledger.roi_voxels)

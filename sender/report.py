@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     from sender.session import SendingSession
     from shared.errors import ExitCode
     from shared.timeline import Course, Timeline
-    from shared.transports.base import Transport
 
 
 def sender_report(
     session: SendingSession | None,
     study: Study | None,
-    transport: Transport | None,
     timeline: Timeline,
     course: Course,
     link: str,
@@ -41,7 +39,7 @@ def sender_report(
     """What is known of a transfer when it has ended, however it ended."""
     exact = session is not None and session.exact is True
     entries = study.series if study else ()
-    ledger = session.ledger if session else None
+    ledger = session.offering.ledger if session and session.offering else None
     name = study.manifest.study.hex() if study else None
     return Report(
         end="sender",
@@ -50,11 +48,9 @@ def sender_report(
         study=name,
         exact=exact,
         sha256=entries[0].entry.digest.hex() if len(entries) == 1 else name,
-        bytes=total_bytes(
-            ledger.bytes if ledger else {}, session.connection.sent_bytes if session else 0
-        ),
+        bytes=total_bytes(ledger.bytes if ledger else {}, session.sent_bytes if session else 0),
         times_s=times_of(timeline.marks()),
-        link=_link(session, transport, timeline, link),
+        link=_link(session, timeline, link),
         codecs=dict(ledger.codecs) if ledger else {},
         series=[_series(number, each, ledger, exact) for number, each in enumerate(entries)],
         left_out=list(study.left_out) if study else [],
@@ -63,18 +59,20 @@ def sender_report(
 
 
 def _link(
-    session: SendingSession | None, transport: Transport | None, timeline: Timeline, link: str
+    session: SendingSession | None, timeline: Timeline, link: str
 ) -> dict[str, float | str | None]:
-    stats = transport.stats() if transport else None
+    call = session.call if session else None
+    stats = call.transport.stats() if call else None
     marks = timeline.marks()
     seconds = max(marks.values(), default=0.0) - marks.get(Mark.CONNECTED.value, 0.0)
-    sent_bytes = session.connection.sent_bytes if session else 0
+    sent_bytes = session.sent_bytes if session else 0
     return {
         "emulated": link or None,
         "transport": stats.name if stats else None,
         "congestion": stats.congestion if stats else None,
         "mean_rate_bps": round(sent_bytes * 8 / seconds) if seconds > 0 else None,
-        "rtt_s": round(session.connection.window.rtt_s, 4) if session else None,
+        "rtt_s": round(call.connection.window.rtt_s, 4) if call else None,
+        "connections": session.lines if session else 0,
     }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from protocol.messages import Focus
     from sender.layering import LayerJob
+    from shared.layer import LayerKey
 
 _AHEAD_S = 3.0
 _AHEAD_MIN_BYTES, _AHEAD_MAX_BYTES = 256 << 10, 16 << 20
@@ -93,6 +94,10 @@ class Schedule:
         for entry in passed:
             heapq.heappush(self._heap, entry)
         return found
+
+    def take(self, key: LayerKey) -> bool:
+        """Take a layer out, encoded already; False if it is not there any more."""
+        return self._jobs.pop(key, None) is not None
 
     def put_back(self, job: LayerJob) -> None:
         """A layer has to be encoded once more."""

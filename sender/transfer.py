@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from protocol import limits
@@ -17,13 +19,16 @@ from shared.timeline import Course, Timeline
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from sender.prepare import Study
     from sender.session import SendingSession
     from sender.settings import SendSettings
+    from sender.spool import Spool
     from shared.display import Display
     from shared.transports.base import Transport
+    from shared.trust.credentials import Credentials
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.1
@@ -48,6 +53,11 @@ class Transfer:
     volume: int | None
     report: Path | None
     quiet: bool
+    spool: Path | None = None
+    """Where encodings are kept for another process; None for the usual place."""
+    give_up_s: float | None = None
+    """Without a line for so long it ends; None for never."""
+    credentials: Credentials | None = None
 
 
 @dataclass(slots=True)
@@ -57,7 +67,6 @@ class _Run:
     timeline: Timeline
     study: Study | None = None
     session: SendingSession | None = None
-    transport: Transport | None = None
     course: Course = field(default_factory=Course)
 
 
@@ -89,20 +98,24 @@ async def send(transfer: Transfer) -> ExitCode:
 async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         preparing = group.create_task(_prepare(transfer, run, workers, display))
-        dialled = await _dial(transfer, stack)
-        if isinstance(dialled, MedroiError):
+        try:
+            dial = await _dialler(transfer, stack)
+        except MedroiError:
             await preparing  # what is wrong with the study is told before what is with the link
-            raise dialled
+            raise
         from sender.session import SendingSession
 
-        run.transport = dialled
         run.session = SendingSession(
-            dialled,
+            dial,
             workers,
             SystemClock(),
             transfer.settings,
             run.timeline,
+            random.SystemRandom(),
+            open_spool=partial(_open_spool, transfer, display),
             on_mark=lambda mark: display.say(_mark_line(run, mark)),
+            on_trouble=lambda error: display.say(_trouble_line(error)),
+            give_up_s=transfer.give_up_s,
         )
         showing = group.create_task(_show(run, run.session, display))
         await run.session.run(preparing)
@@ -132,27 +145,39 @@ def _read(transfer: Transfer) -> Study:
     )
 
 
-async def _dial(transfer: Transfer, stack: AsyncExitStack) -> Transport | MedroiError:
-    """The transport, or why there is none: through our own emulated link where one is asked for."""
+async def _dialler(transfer: Transfer, stack: AsyncExitStack) -> Callable[[], Awaitable[Transport]]:
+    """What opens a transport: through our own emulated link where one is asked for."""
     from urllib.parse import urlsplit
 
     from shared.transports.websocket import dial
 
     url = transfer.url
-    try:
-        if transfer.link:
-            from shared.link import parse_link
-            from shared.transports.relay import Relay
+    if transfer.link:
+        from shared.link import parse_link
+        from shared.transports.relay import Relay
 
-            profile = parse_link(transfer.link)
-            parts = urlsplit(url)
-            relay = await stack.enter_async_context(
-                Relay(parts.hostname or "", parts.port or 80, profile)
-            )
-            url = f"ws://127.0.0.1:{relay.port}{parts.path}"
-        return await dial(url, max_frame_bytes=limits.MAX_FRAME_BYTES)
-    except MedroiError as error:
-        return error
+        profile = parse_link(transfer.link)
+        parts = urlsplit(url)
+        relay = await stack.enter_async_context(
+            Relay(parts.hostname or "", parts.port or 80, profile)
+        )
+        url = parts._replace(netloc=f"127.0.0.1:{relay.port}").geturl()
+    return partial(
+        dial, url, max_frame_bytes=limits.MAX_FRAME_BYTES, credentials=transfer.credentials
+    )
+
+
+def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes) -> Spool | None:
+    """Where encodings are kept for another process; none where the disk does not take them."""
+    from sender.spool import Spool, default_spool
+
+    base = transfer.spool or default_spool()
+    try:
+        return Spool.open(base, study, transfer.settings, transfer.url, fresh)
+    except OSError as error:
+        why = error.strerror or error
+        display.say(f"no spool in {base} ({why}): if this is stopped, layers are encoded anew")
+        return None
 
 
 async def _show(run: _Run, session: SendingSession, display: Display) -> None:
@@ -160,7 +185,7 @@ async def _show(run: _Run, session: SendingSession, display: Display) -> None:
     while True:
         progress = session.progress()
         display.show(progress, clock.now_s())
-        run.course.note(run.timeline.now_s(), progress, session.connection.sent_bytes)
+        run.course.note(run.timeline.now_s(), progress, session.sent_bytes)
         await clock.sleep_s(_SHOW_EVERY_S)
 
 
@@ -168,10 +193,17 @@ def _mark_line(run: _Run, mark: Mark) -> str:
     line = f"{run.timeline[mark.value] or 0.0:8.2f} s  {_MARK_NAMES[mark]}"
     if run.session is None or run.study is None:
         return line
-    fidelity = run.session.ledger.fidelity.get((0, mark.value))
+    offering = run.session.offering
+    fidelity = offering.ledger.fidelity.get((0, mark.value)) if offering else None
     if fidelity is None:
         return line
     return f"{line} ({fidelity.psnr_db(run.study.series[0].entry.value_range):.1f} dB)"
+
+
+def _trouble_line(error: MedroiError | None) -> str:
+    if error is None:
+        return "the line is back"
+    return f"no line: {error}; trying on, what has been stored is not sent again"
 
 
 def _success(run: _Run) -> str:
@@ -187,7 +219,6 @@ def _leave_report(transfer: Transfer, run: _Run, path: Path, outcome: str, code:
     report = sender_report(
         run.session,
         run.study,
-        run.transport,
         run.timeline,
         run.course,
         transfer.link,

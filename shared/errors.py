@@ -6,7 +6,9 @@
     ├── ProtocolError                                                              exit 4
     │   ├── LocalProtocolError   our own code called a connection out of turn
     │   └── RemoteProtocolError  the peer broke the protocol or its limits
+    │       └── DamagedFrame     bytes that are no frame: a line's fault, or a stranger's
     ├── PeerRefused              the peer said no, and why                         exit 4
+    ├── AuthenticationError      the peer did not prove who it is                  exit 4
     ├── TransportClosed          the link went away; the study can be resumed      exit 5
     ├── CodecError               bytes that do not decode to what was declared     exit 6
     └── IntegrityError           voxels that are not the ones that were sent       exit 6
@@ -76,8 +78,22 @@ class RemoteProtocolError(ProtocolError):
     """The peer sent what the protocol does not allow."""
 
 
+class DamagedFrame(RemoteProtocolError):
+    """Bytes that are no whole frame. From a peer whose frames were good before, it was the line:
+    the session goes on over another."""
+
+
 class PeerRefused(MedroiError):
     """The peer declined; its reason is the message."""
+
+    exit_code = ExitCode.PEER_REFUSED
+
+
+class AuthenticationError(MedroiError):
+    """The peer is not who it should be: another certificate, or no proof of the shared key.
+
+    Nothing of a study has left. To dial again by itself is safe, and is seldom of use.
+    """
 
     exit_code = ExitCode.PEER_REFUSED
 

@@ -1,8 +1,9 @@
-"""A recorded link: when it could deliver, as mahimahi writes it down, and a bottleneck made of it.
+"""A recorded link: when it could deliver, and a bottleneck made of it.
 
-One line of a trace is one opportunity to deliver 1500 bytes, as milliseconds since the start; at
-its end the trace starts again (Winstein, Sivaraman and Balakrishnan, NSDI 2013). Several
-opportunities may share a millisecond.
+As mahimahi writes it down, one line of a trace is one opportunity to deliver 1500 bytes, as
+milliseconds since the start; at its end the trace starts again (Winstein, Sivaraman and
+Balakrishnan, NSDI 2013). Several opportunities may share a millisecond. A table of bitrates
+(`shared.trace_csv`) is turned into such opportunities.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from shared.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 OPPORTUNITY_BYTES = 1500
@@ -29,7 +31,7 @@ MAX_TRACE_MS = 10**9
 class Trace:
     """The opportunities of one round."""
 
-    times_ms: tuple[int, ...]
+    times_ms: Sequence[int]
     """Never falling; the last is above zero and is the length of the round."""
 
     @property
@@ -39,11 +41,21 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """A trace from its file, checked whole before it is used.
+    """A trace from its file, checked whole before it is used: mahimahi's, or ``.csv``.
 
     Raises:
-        SettingsError: no such file, too large, empty, or a line that is no time in order.
+        SettingsError: no such file, too large, empty, or a line that is no time in order, or no
+            bitrate.
     """
+    content = _read(path)
+    if path.suffix == ".csv":
+        from shared.trace_csv import parse_bitrates
+
+        return Trace(parse_bitrates(content, str(path)))
+    return Trace(_parse_times(content, path))
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_TRACE_BYTES + 1)
@@ -53,6 +65,10 @@ def read_trace(path: Path) -> Trace:
         raise SettingsError(
             f"link: the trace {path} is too large, expected up to {MAX_TRACE_BYTES >> 20} MiB"
         )
+    return content
+
+
+def _parse_times(content: bytes, path: Path) -> tuple[int, ...]:
     times_ms: list[int] = []
     for number, line in enumerate(content.splitlines(), start=1):
         digits = line.strip()
@@ -66,7 +82,7 @@ def read_trace(path: Path) -> Trace:
         times_ms.append(time_ms)
     if not times_ms or times_ms[-1] == 0:
         raise SettingsError(f"link: the trace {path} ends at 0 ms, expected it to last")
-    return Trace(tuple(times_ms))
+    return tuple(times_ms)
 
 
 class TracedBottleneck:

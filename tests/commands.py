@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 _START_S = 30.0
@@ -31,12 +31,20 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+def here(arguments: Sequence[object]) -> list[str]:
+    """A command line that is run where we are; `tests.emulator.namespaces.Place.command` runs one
+    elsewhere."""
+    return [str(argument) for argument in arguments]
+
+
 @dataclass
 class Receiver:
     """``medroi-recv`` in a process of its own. Use as a context manager."""
 
     folder: Path
     options: Sequence[str] = ("--once",)
+    host: str = "127.0.0.1"
+    place: Callable[[Sequence[object]], list[str]] = here
     url: str = ""
     lines: list[str] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
@@ -53,17 +61,9 @@ class Receiver:
 
     def __enter__(self) -> Receiver:
         self.folder.mkdir(parents=True, exist_ok=True)
+        listening = command("receiver.cli", "--listen", f"{self.host}:0", "--out", self.out)
         self.process = subprocess.Popen(
-            command(
-                "receiver.cli",
-                "--listen",
-                "127.0.0.1:0",
-                "--out",
-                self.out,
-                "--report",
-                self.report_path,
-                *self.options,
-            ),
+            self.place([*listening, "--report", self.report_path, *self.options]),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

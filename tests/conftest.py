@@ -21,3 +21,9 @@ def scans() -> Path:
     if not (folder / "README.md").is_file():
         pytest.skip("the development scans are not on this machine (set MEDROI_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command keeps between its runs is a test's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))

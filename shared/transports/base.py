@@ -54,6 +54,14 @@ class Transport(Protocol):
         """Close in order; safe to call twice."""
         ...
 
+    def abort(self) -> None:
+        """Drop the pipe at once, without a word; safe to call twice."""
+        ...
+
+    def losses(self) -> int | None:
+        """Packets that had to be sent again so far; None where the transport cannot tell."""
+        ...
+
     def stats(self) -> TransportStats:
         """Counts so far."""
         ...

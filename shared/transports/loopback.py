@@ -1,4 +1,4 @@
-"""Addresses on this machine: as long as there is no TLS, nothing goes further in plaintext."""
+"""Addresses on this machine: in plaintext nothing goes further."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from shared.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_NEXT_ADDRESS_S = 0.25
+"""The RFC's recommended delay."""
 
 
 async def loopback_addresses(host: str) -> list[str]:
@@ -36,7 +39,7 @@ async def loopback_addresses(host: str) -> list[str]:
         if not _is_loopback(address):
             raise SettingsError(
                 f"expected an address on this machine (127.0.0.1, ::1 or localhost), got {host}: "
-                "plaintext does not go further, and TLS is not there yet"
+                "plaintext does not go further, TLS with a shared key does (--key FILE)"
             )
     return addresses
 
@@ -50,7 +53,10 @@ def _is_loopback(address: str) -> bool:
 
 def new_socket(address: str) -> socket.socket:
     """A TCP socket for a literal address, for use on the event loop."""
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where the protocol is named. With it the request
+    # behind a TLS handshake would wait for an acknowledgement, a round trip.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setblocking(False)
     return sock
 
@@ -60,21 +66,59 @@ async def connect_first(
 ) -> socket.socket:
     """A connection to the first of these addresses that takes one; ``tune`` sees it before that.
 
+    The next is tried when one refuses, or has not answered for a while (RFC 8305, section 5): a
+    name may have an address that leads nowhere, as IPv6 does at many sites.
+
     Raises:
         OSError: none does; the last one's error.
     """
+    waiting = list(addresses)
+    opened: list[socket.socket] = []
     refusal = OSError("no address")
-    for address in addresses:
-        sock = new_socket(address)
-        try:
-            tune(sock)
-            await asyncio.get_running_loop().sock_connect(sock, (address, port))
-        except OSError as error:
+    try:
+        async with asyncio.TaskGroup() as group:
+            trying: set[asyncio.Task[OSError | None]] = set()
+            while not opened and (waiting or trying):
+                if waiting:
+                    trying.add(
+                        group.create_task(_connect(waiting.pop(0), port, tune, opened.append))
+                    )
+                tried, trying = await asyncio.wait(
+                    trying,
+                    timeout=_NEXT_ADDRESS_S if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in tried:
+                    refusal = task.result() or refusal
+            for task in trying:
+                task.cancel()
+    except BaseException:
+        for sock in opened:
             sock.close()
-            refusal = error
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise refusal
+        raise
+    if not opened:
+        raise refusal
+    for sock in opened[1:]:
+        sock.close()
+    return opened[0]
+
+
+async def _connect(
+    address: str,
+    port: int,
+    tune: Callable[[socket.socket], None],
+    on_connected: Callable[[socket.socket], None],
+) -> OSError | None:
+    """Connect, or say what is in the way."""
+    sock = new_socket(address)
+    try:
+        tune(sock)
+        await asyncio.get_running_loop().sock_connect(sock, (address, port))
+    except OSError as error:
+        sock.close()
+        return error
+    except asyncio.CancelledError:
+        sock.close()
+        raise
+    on_connected(sock)
+    return None

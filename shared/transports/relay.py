@@ -2,7 +2,7 @@
 
     near peer == TCP == Relay == TCP == far peer
     (connects)            |            (listens)
-                 one LinkModel each way
+                    one Line each way
 
 The kernel takes in a connection on loopback at once and bytes at any rate. So the relay models the
 round trip of the handshake too, and stops reading while the modelled queue is full: that is the
@@ -13,7 +13,8 @@ Times are as good as the event loop's timers, which count milliseconds, as long 
 held up: in a process that computes, the relay is late by what holds its loop.
 
 Also a command: ``python -m shared.transports.relay --listen 127.0.0.1:0 --to HOST:PORT --link 3g``
-prints its port and carries until it is stopped.
+prints its port and carries until it is stopped; with ``--udp`` it carries datagrams instead
+(`shared.transports.datagram_relay`). SIGUSR1 resets every TCP connection.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from typing import TYPE_CHECKING, Self
 
 from shared.clock import LoopClock
 from shared.errors import ExitCode, SettingsError
-from shared.link import LinkModel, LinkProfile, parse_link
+from shared.line import Line
+from shared.link import LinkProfile, parse_link
+from shared.transports.datagram_relay import DatagramRelay
 from shared.transports.loopback import connect_first, loopback_addresses, new_socket
 from shared.transports.relayed import RelayedConnection
 from shared.transports.tasks import TaskOwner
@@ -48,9 +51,9 @@ RECEIVE_BUFFER_S = 0.005
 class Relay:
     """Carries connections to ``port`` on to a target; both are on loopback.
 
-    All connections share the line: one `LinkModel` in each direction. Use as ``async with
-    Relay(...) as relay``, entered and left by one task. Leaving breaks what is still open; an error
-    of the relay itself comes as an `ExceptionGroup`.
+    All connections share the line: one `Line` in each direction, which comes up with the first
+    connection. Use as ``async with Relay(...) as relay``, entered and left by one task. Leaving
+    breaks what is still open; an error of the relay itself comes as an `ExceptionGroup`.
     """
 
     def __init__(
@@ -70,6 +73,10 @@ class Relay:
         self._clock = LoopClock()
         self._owner = TaskOwner()
         self._connections: dict[RelayedConnection, asyncio.Task[None] | None] = {}
+        self._lines: tuple[Line, Line] | None = None
+        self._resets: list[asyncio.TimerHandle] = []
+        self.came_up_s: float | None = None
+        """When the first connection came, on the loop's clock; None before it."""
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -80,9 +87,6 @@ class Relay:
         host, port = self._listen_on
         self._target_addresses = await loopback_addresses(self._target[0])
         address = (await loopback_addresses(host))[0]
-        start_s = self._clock.now_s()
-        self._up = LinkModel(self._profile, 2 * self._seed, start_s=start_s)
-        self._down = LinkModel(self._profile, 2 * self._seed + 1, start_s=start_s)
         self._listener = new_socket(address)
         try:
             self._tune(self._listener)
@@ -104,6 +108,8 @@ class Relay:
     ) -> None:
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
+        for timer in self._resets:
+            timer.cancel()
         try:
             await self._owner.__aexit__(kind, error, traceback)
         finally:
@@ -122,12 +128,23 @@ class Relay:
             near, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        connection = RelayedConnection(near, self._up, self._down, self._clock)
+        self._lines = self._lines or self._come_up()
+        connection = RelayedConnection(near, *self._lines, self._clock)
         if len(self._connections) < MAX_CONNECTIONS:
             self._connections[connection] = self._owner.start(self._carry(connection))
         else:
             connection.reset()
             connection.close()
+
+    def _come_up(self) -> tuple[Line, Line]:
+        """Both directions of the line, whose time begins now."""
+        loop, start_s = asyncio.get_running_loop(), self._clock.now_s()
+        self.came_up_s = start_s
+        self._resets += [
+            loop.call_at(start_s + reset_s, self.cut) for reset_s in self._profile.resets_s
+        ]
+        up = Line(self._profile, 2 * self._seed, start_s=start_s)
+        return up, Line(self._profile, 2 * self._seed + 1, start_s=start_s)
 
     async def _carry(self, connection: RelayedConnection) -> None:
         try:
@@ -163,7 +180,10 @@ async def _carry_until_stopped(options: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     target = _parse_address(options.to)
-    async with Relay(*target, profile, seed=options.seed, host=host, port=port) as relay:
+    made = DatagramRelay if options.udp else Relay
+    async with made(*target, profile, seed=options.seed, host=host, port=port) as relay:
+        if isinstance(relay, Relay):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, relay.cut)
         print(relay.port, flush=True)
         await stopped.wait()
 
@@ -172,10 +192,11 @@ def main() -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.transports.relay",
-        description="carry TCP connections over a modelled link, on this machine",
+        description="carry TCP connections, or datagrams, over a modelled link, on this machine",
     )
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
     parser.add_argument("--to", required=True, metavar="HOST:PORT", help="who to connect to")
+    parser.add_argument("--udp", action="store_true", help="carry datagrams instead of TCP")
     parser.add_argument("--link", required=True, help="such as 3g, or rate=1M,rtt=100ms,loss=1%%")
     parser.add_argument("--seed", type=int, default=0, help="of the losses")
     try:

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from shared.link import SEGMENT_BYTES, LinkModel
+from shared.line_stream import LineStream
+from shared.link import SEGMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from shared.clock import Clock
+    from shared.line import Line
 
 BATCH_S = 0.001
 """Bytes are timed in pieces of so much of the rate, since timers are no finer than that; a piece is
@@ -37,14 +39,14 @@ _RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 class RelayedConnection:
     """A connection that was taken in from the near peer, and becomes one to the far peer.
 
-    near --read--> [up: LinkModel] --write--> far
-    near <--write-- [down: LinkModel] <--read-- far
+    near --read--> [up: LineStream] --write--> far
+    near <--write-- [down: LineStream] <--read-- far
     """
 
-    def __init__(self, near: socket.socket, up: LinkModel, down: LinkModel, clock: Clock) -> None:
+    def __init__(self, near: socket.socket, up: Line, down: Line, clock: Clock) -> None:
         near.setblocking(False)
         self._clock = clock
-        self._up_model, self._down_model = up, down
+        self._up, self._down = LineStream(up), LineStream(down)
         self._sockets = [near]
         self._broken: set[socket.socket] = set()
         self._ended = 0
@@ -55,11 +57,11 @@ class RelayedConnection:
         The near peer's kernel has its connection already, so that what a refusal far away looks
         like from near is a connection that is reset.
         """
-        near, up, down = self._sockets[0], self._up_model, self._down_model
+        near, up, down = self._sockets[0], self._up, self._down
         # Each step counts from when the one before was due, so that late timers do not add up.
-        syn_s = up.deliver(self._clock.now_s(), 0)
+        syn_s = up.open(self._clock.now_s())
         await self._sleep_until(syn_s)
-        answer_s = down.deliver(syn_s, 0)
+        answer_s = down.open(syn_s)
         try:
             far = await connect()
         except OSError:
@@ -95,15 +97,15 @@ class RelayedConnection:
 
     async def _read(self, way: _Direction, start_s: float) -> None:
         """Hand the link what the source sends, as fast as the link's queue takes it."""
-        loop, model = asyncio.get_running_loop(), way.model
-        packets = round(model.profile.rate_bps / 8 * BATCH_S / SEGMENT_BYTES)
+        loop, stream = asyncio.get_running_loop(), way.stream
+        packets = round(stream.profile.rate_bps / 8 * BATCH_S / SEGMENT_BYTES)
         batch_bytes = max(1, packets) * SEGMENT_BYTES
         await self._sleep_until(start_s)
         while True:
             await way.under_way.room()
-            await self._sleep_until(model.ready_s(self._clock.now_s(), batch_bytes))
-            backlog_bytes = model.backlog_bytes(self._clock.now_s())
-            room_bytes = max(batch_bytes, model.profile.queue_limit_bytes - backlog_bytes)
+            await self._sleep_until(stream.ready_s(self._clock.now_s(), batch_bytes))
+            backlog_bytes = stream.backlog_bytes(self._clock.now_s())
+            room_bytes = max(batch_bytes, stream.profile.queue_limit_bytes - backlog_bytes)
             try:
                 received = await loop.sock_recv(way.source, min(room_bytes, READ_BYTES))
             except OSError:
@@ -112,12 +114,12 @@ class RelayedConnection:
             now_s = self._clock.now_s()
             if not received:
                 end = _End.RESET if way.source in self._broken else _End.FIN
-                way.under_way.put(model.deliver(now_s, 0), end)
+                way.under_way.put(stream.deliver(now_s, 0), end)
                 return
             view = memoryview(received)
             for start in range(0, len(view), batch_bytes):
                 piece = view[start : start + batch_bytes]
-                way.under_way.put(model.deliver(now_s, len(piece)), piece)
+                way.under_way.put(stream.deliver(now_s, len(piece)), piece)
 
     async def _write(self, way: _Direction, opposite: _Direction) -> None:
         """Give the sink what has come over the link, when it has."""
@@ -137,7 +139,7 @@ class RelayedConnection:
                     await loop.sock_sendall(way.sink, piece)
             except OSError:
                 self._broken.add(way.sink)
-                opposite.under_way.put(opposite.model.deliver(self._clock.now_s(), 0), _End.RESET)
+                opposite.under_way.put(opposite.stream.deliver(self._clock.now_s(), 0), _End.RESET)
             if piece is _End.FIN:
                 self._ended += 1
                 if self._ended == 2:  # both directions
@@ -168,15 +170,15 @@ class _Direction:
 
     source: socket.socket
     sink: socket.socket
-    model: LinkModel
+    stream: LineStream
     under_way: _UnderWay
 
 
 class _UnderWay:
     """What the link has of one direction of one connection, in order, each with its arrival."""
 
-    def __init__(self, model: LinkModel) -> None:
-        profile = model.profile
+    def __init__(self, stream: LineStream) -> None:
+        profile = stream.profile
         held_bytes = HELD_RTTS * profile.rtt_s * profile.rate_bps / 8
         self._limit_bytes = profile.queue_limit_bytes + round(held_bytes)
         self._bytes = 0

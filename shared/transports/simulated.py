@@ -3,22 +3,27 @@
 On a loop whose time is virtual a whole transfer takes as long as its computing does, and is the
 same every time under a seed. Beside the link this models what a WebSocket does to its users: a
 small buffer on the way out, a bounded read-ahead at the other end, a close in order that both ends
-agree to, and connections that break. Not modelled: opening one takes no time, and a sender hears at
-once that the other end has read.
+agree to, and connections that break: when they are told to, or at the link's own resets. Not
+modelled: a sender hears at once that the other end has read, and the opening of a connection that
+`SimulatedLine.connect` makes takes no time; with `SimulatedLine.dial` it does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
 from shared.errors import LocalProtocolError, TransportClosed
-from shared.link import LinkModel, LinkProfile
+from shared.line import Line
+from shared.line_stream import LineStream
 from shared.transports.base import TransportStats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from shared.link import LinkProfile
 
 MAX_FRAME_BYTES = 1 << 20
 """Of one frame, unless said otherwise."""
@@ -34,18 +39,51 @@ class SimulatedLine:
     def __init__(
         self, profile: LinkProfile, seed: int, *, max_frame_bytes: int = MAX_FRAME_BYTES
     ) -> None:
-        """Made while the loop runs; a trace starts now."""
-        start_s = asyncio.get_running_loop().time()
-        self._up = LinkModel(profile, 2 * seed, start_s=start_s)
-        self._down = LinkModel(profile, 2 * seed + 1, start_s=start_s)
+        """Made while the loop runs; the line comes up now."""
+        loop = asyncio.get_running_loop()
+        start_s = loop.time()
+        self._up = Line(profile, 2 * seed, start_s=start_s)
+        self._down = Line(profile, 2 * seed + 1, start_s=start_s)
         self._max_frame_bytes = max_frame_bytes
+        self._open: weakref.WeakSet[SimulatedTransport] = weakref.WeakSet()
+        for reset_s in profile.resets_s:
+            loop.call_at(start_s + reset_s, self._reset)
+
+    @property
+    def profile(self) -> LinkProfile:
+        """What the line was asked to be."""
+        return self._up.profile
 
     def connect(self) -> tuple[SimulatedTransport, SimulatedTransport]:
-        """Both ends of a new connection."""
-        near = SimulatedTransport(self._up, max_frame_bytes=self._max_frame_bytes)
-        far = SimulatedTransport(self._down, max_frame_bytes=self._max_frame_bytes)
+        """Both ends of a new connection, open at once."""
+        return self._join(LineStream(self._up), LineStream(self._down))
+
+    async def dial(self) -> tuple[SimulatedTransport, SimulatedTransport]:
+        """Both ends of a new connection, once TCP and a WebSocket above it have shaken hands.
+
+        That takes two round trips, and what an outage takes of it is asked for again after 1, 2,
+        4 s and so on. There is no time-out here: a caller has its own.
+        """
+        loop = asyncio.get_running_loop()
+        up, down = LineStream(self._up), LineStream(self._down)
+        arrives_s = down.open(up.open(loop.time()))
+        for stream in (up, down):
+            arrives_s = stream.deliver(arrives_s, 0)
+        await asyncio.sleep(arrives_s - loop.time())
+        return self._join(up, down)
+
+    def _join(
+        self, up: LineStream, down: LineStream
+    ) -> tuple[SimulatedTransport, SimulatedTransport]:
+        near = SimulatedTransport(up, max_frame_bytes=self._max_frame_bytes)
+        far = SimulatedTransport(down, max_frame_bytes=self._max_frame_bytes)
         near._other, far._other = far, near
+        self._open.add(near)
         return near, far
+
+    def _reset(self) -> None:
+        for near in list(self._open):
+            near.cut()
 
 
 def simulated_pair(
@@ -63,7 +101,7 @@ class SimulatedTransport:
 
     _other: SimulatedTransport
 
-    def __init__(self, out: LinkModel, *, max_frame_bytes: int) -> None:
+    def __init__(self, out: LineStream, *, max_frame_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._out = out
         self._max_frame_bytes = max_frame_bytes
@@ -99,7 +137,10 @@ class SimulatedTransport:
         line_bytes = profile.queue_limit_bytes + round(profile.rtt_s * profile.rate_bps / 8)
         most_bytes = READ_AHEAD_BYTES + line_bytes
         await self._until(lambda: self._unread_bytes <= most_bytes or self._has_sent_end)
-        await self._until(lambda: self._has_sent_end, self._out.ready_s(self._loop.time()))
+        ready_s = self._out.line.ready_s(self._loop.time())
+        if self._unread_bytes > line_bytes:  # so much a kernel holds while an outage lasts
+            ready_s = max(ready_s, self._out.resumes_s)
+        await self._until(lambda: self._has_sent_end, ready_s)
         if self._broken:
             raise TransportClosed(self._broken)
 
@@ -133,6 +174,18 @@ class SimulatedTransport:
         await self._until(lambda: self._has_got_end, deadline_s)
         if not self._has_got_end:
             self._break("the other end did not agree to close in time")
+
+    def abort(self) -> None:
+        """Drop the connection: this end at once, the other when it hears of it.
+
+        What was sent before is lost, as with a reset.
+        """
+        self._break("the connection was dropped by this end")
+        self._loop.call_later(self._out.profile.rtt_s / 2, self._other._break, "the line was reset")
+
+    def losses(self) -> int | None:
+        """Not known here."""
+        return None
 
     def stats(self) -> TransportStats:
         """Counts so far."""

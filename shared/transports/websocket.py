@@ -1,9 +1,13 @@
-"""WebSockets between processes on this machine: `dial` one, or `listen` for them.
+"""WebSockets between two ends: `dial` one, or `listen` for them.
 
     dial(url) --> WebSocketTransport <== frames ==> WebSocketTransport --> handler, of listen(...)
 
-Nothing in plaintext goes beyond loopback, and there is no TLS yet. A browser is never a peer, but
-may run a stranger's page: whatever names an Origin is refused (RFC 6455, section 10.2).
+Beyond loopback there is TLS with a pinned certificate and a proof of a shared key, or nothing
+(docs/trust.md). A browser is never a peer, but may run a stranger's page: whatever names an Origin
+is refused (RFC 6455, section 10.2).
+
+Round trips until a dialler's first frame leaves: TCP one, TLS one, the WebSocket's request one. The
+proof adds none: its challenge travels in the request, its reply behind the response.
 
 The library's pings are off. They wait behind bulk: at 64 kbit/s and a round trip of 2 s, full
 buffers hold an answer back for some 10 s, and a recorded link stalls for 78 s; the ping's time-out
@@ -16,82 +20,163 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http
+import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, cast
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
 from websockets.protocol import State
 
-from shared.errors import SettingsError, TransportClosed
+from shared.errors import (
+    AuthenticationError,
+    PeerRefused,
+    RemoteProtocolError,
+    SettingsError,
+    TransportClosed,
+)
+from shared.transports.address import (
+    listening_address,
+    listening_url,
+    parse_address,
+    pin_of,
+    resolve,
+)
 from shared.transports.loopback import connect_first, loopback_addresses
+from shared.transports.proving import prove_dialling, prove_listening
 from shared.transports.tasks import TaskOwner
+from shared.transports.tls import pinned_connection
+from shared.transports.websocket_gate import CHALLENGE_HEADER, Gate, Guest, guest_of
 from shared.transports.websocket_transport import WRITE_LIMIT_BYTES, WebSocketTransport
+from shared.trust.proof import NO_BINDING, NONCE_BYTES, DiallingProof
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from websockets.http11 import Request, Response
 
+    from shared.transports.address import Address
+    from shared.trust.credentials import Credentials
+
 __all__ = ["Listener", "WebSocketTransport", "dial", "listen"]
 
 READ_QUEUE_FRAMES = 16
 """Read ahead of `WebSocketTransport.frames`; then the peer is held up."""
 DIAL_TIMEOUT_S = 30.0
-"""Two round trips, of a link that may have seconds, behind what is queued on it."""
+"""Three round trips, of a link that may have seconds, behind what is queued on it."""
 ACCEPT_TIMEOUT_S = 5.0
-"""For a handshake to come once the kernel has the connection."""
+"""For TLS and the request to come once the kernel has the connection."""
 CLOSE_TIMEOUT_S = 10.0
 """For the peer to agree to an end; then the connection is dropped."""
 MAX_CONNECTIONS = 8
 """Open at the same time on a listener."""
-MAX_HANDSHAKES = 16
-"""Connections beside those, in their handshake."""
 
 
 async def dial(
     url: str,
     *,
     max_frame_bytes: int,
+    credentials: Credentials | None = None,
     open_timeout_s: float = DIAL_TIMEOUT_S,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
 ) -> WebSocketTransport:
-    """Connect to a listener on this machine; `WebSocketTransport.close` must follow.
+    """Connect to a listener, prove the key and have it proven; `WebSocketTransport.close` follows.
+
+    Without credentials only to this machine, in plaintext and with no proof.
 
     Raises:
-        SettingsError: not a ``ws://`` address, or not on loopback.
+        SettingsError: the address is none, or leads where these credentials do not.
+        AuthenticationError: who answers is not the listener that was meant.
+        PeerRefused: it is, and does not fit: the same role, another version.
         TransportClosed: nobody answers there, or not as a listener does.
     """
-    host, port = _parse_url(url)
-    addresses = await loopback_addresses(host)
+    address = parse_address(url)
+    proof, pin = _proof_to_dial(address, credentials)
+    hosts = [] if address.secure else await loopback_addresses(address.host)
     try:
         async with asyncio.timeout(open_timeout_s):
             connection = await connect(
-                url,
-                sock=await connect_first(addresses, port),
+                address.request,
+                sock=await connect_first(
+                    hosts or await resolve(address.host, address.port), address.port
+                ),
                 compression=None,
                 proxy=None,
                 user_agent_header=None,
+                additional_headers={CHALLENGE_HEADER: proof.challenge.hex()} if proof else None,
                 open_timeout=None,
                 ping_interval=None,
                 close_timeout=close_timeout_s,
                 max_size=max_frame_bytes,
                 max_queue=READ_QUEUE_FRAMES,
                 write_limit=WRITE_LIMIT_BYTES,
+                create_connection=pinned_connection(pin) if pin else None,
             )
-    except TimeoutError as error:
-        raise TransportClosed(f"{url} did not answer within {open_timeout_s:g} s") from error
-    except OSError as error:
-        raise TransportClosed(f"nobody answers at {url}: {error.strerror}") from error
-    except InvalidStatus as error:
-        status = error.response.status_code
-        raise TransportClosed(f"{url} refused the connection: HTTP status {status}") from error
-    except (WebSocketException, EOFError, ValueError) as error:
-        # ValueError is how the library declines to be redirected away from a given socket.
-        raise TransportClosed(f"{url} did not answer as a WebSocket: {error}") from error
-    return WebSocketTransport(connection, max_frame_bytes=max_frame_bytes)
+    except (AuthenticationError, TransportClosed) as error:  # of TLS
+        raise type(error)(f"{address.shown}: {error}") from error
+    except (OSError, WebSocketException, EOFError, ValueError) as error:
+        raise _dial_error(address, error, open_timeout_s, keyed=proof is not None) from error
+    transport = WebSocketTransport(connection, max_frame_bytes=max_frame_bytes)
+    if proof is not None:
+        await _prove(transport, proof, address)
+    return transport
+
+
+def _proof_to_dial(
+    address: Address, credentials: Credentials | None
+) -> tuple[DiallingProof | None, bytes | None]:
+    """What is to be proven, and the pin; no pin in plaintext, no proof without a key.
+
+    Raises:
+        SettingsError: the address and the credentials do not fit.
+    """
+    if credentials is None:
+        if address.secure:
+            raise SettingsError(f"{address.shown}: TLS goes with a shared key: --key FILE names it")
+        return None, None
+    pin = pin_of(address, credentials) if address.secure else None
+    key, nonce = credentials.key_to_dial(), secrets.token_bytes(NONCE_BYTES)
+    return DiallingProof(key, pin or NO_BINDING, credentials.claim, nonce), pin
+
+
+async def _prove(transport: WebSocketTransport, proof: DiallingProof, address: Address) -> None:
+    try:
+        transport.begin_session(await prove_dialling(transport, proof, challenged=True))
+    except PeerRefused:
+        await transport.close()  # in order, so that the peer hears our proof, and the same reason
+        raise
+    except AuthenticationError as error:
+        transport.abort()
+        raise AuthenticationError(f"{address.shown}: {error}") from error
+    except (TransportClosed, RemoteProtocolError) as error:
+        transport.abort()
+        raise TransportClosed(f"{address.shown}: {error}") from error
+    except asyncio.CancelledError:
+        transport.abort()
+        raise
+
+
+def _dial_error(
+    address: Address, error: Exception, timeout_s: float, *, keyed: bool
+) -> AuthenticationError | TransportClosed:
+    """What went wrong until the WebSocket was open."""
+    where = address.shown
+    match error:
+        case TimeoutError():
+            return TransportClosed(f"{where} did not answer within {timeout_s:g} s")
+        case OSError():
+            return TransportClosed(f"nobody answers at {where}: {error.strerror or error}")
+        case InvalidStatus():
+            status = error.response.status_code
+            return TransportClosed(f"{where} refused the connection: HTTP status {status}")
+        case InvalidMessage(__cause__=EOFError()) if keyed:
+            return AuthenticationError(
+                f"{where} hung up without an answer, as who does not know our key does"
+            )
+        case _:
+            # ValueError is how the library declines to be redirected away from a given socket.
+            return TransportClosed(f"{where} did not answer as a WebSocket: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +194,16 @@ async def listen(
     handler: Callable[[WebSocketTransport], Coroutine[Any, Any, None]],
     *,
     max_frame_bytes: int,
+    credentials: Credentials | None = None,
+    on_refused: Callable[[str], None] = lambda _: None,
     max_connections: int = MAX_CONNECTIONS,
     open_timeout_s: float = ACCEPT_TIMEOUT_S,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
 ) -> AsyncIterator[Listener]:
-    """Take in connections on this machine while the ``async with`` lasts; port 0 is any free one.
+    """Take in connections while the ``async with`` lasts; port 0 is any free one.
+
+    With an identity among the credentials TLS only, and anywhere; else plaintext, on loopback. With
+    credentials whoever does not prove a key is dropped, and ``on_refused`` is told in a sentence.
 
     ``handler`` runs once for each connection, which is closed when it returns. It answers itself
     what a peer may do to it: an error that it lets through cancels the body, and comes as an
@@ -121,19 +211,23 @@ async def listen(
     peer that does not answer holds up for ``close_timeout_s``.
 
     Raises:
-        SettingsError: not on loopback, or a port that cannot be had.
+        SettingsError: an address that cannot be had, or not without TLS; an identity that is none.
     """
-    address = (await loopback_addresses(host))[0]
-    taken_in: set[ServerConnection] = set()
+    address = await listening_address(host, port, credentials)
+    gate = Gate(credentials, max_connections=max_connections, on_refused=on_refused)
+
+    async def attend(transport: WebSocketTransport, guest: Guest) -> None:
+        if await _admit(gate, transport, guest):
+            await handler(transport)
 
     async def serve_one(connection: ServerConnection) -> None:
         transport = WebSocketTransport(connection, max_frame_bytes=max_frame_bytes)
-        if task := owner.start(handler(transport)):
+        if task := owner.start(attend(transport, cast("Guest", connection))):
             await asyncio.wait([task])
         await transport.close()
 
-    def admit(connection: ServerConnection, _request: Request) -> Response | None:
-        if sum(other.state is State.OPEN for other in taken_in) < max_connections:
+    def is_there_room(connection: ServerConnection, _request: Request) -> Response | None:
+        if not gate.is_full:
             return None
         return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
 
@@ -145,7 +239,7 @@ async def listen(
                 port,
                 origins=[None],
                 compression=None,
-                process_request=admit,
+                process_request=is_there_room,
                 server_header=None,
                 open_timeout=open_timeout_s,
                 ping_interval=None,
@@ -153,66 +247,44 @@ async def listen(
                 max_size=max_frame_bytes,
                 max_queue=READ_QUEUE_FRAMES,
                 write_limit=WRITE_LIMIT_BYTES,
-                create_connection=_registering(taken_in, max_connections + MAX_HANDSHAKES),
+                create_connection=guest_of(gate),
             )
         except OSError as error:
             raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         bound_port: int = next(iter(server.sockets)).getsockname()[1]
         try:
-            shown = f"[{address}]" if ":" in address else address
-            yield Listener(f"ws://{shown}:{bound_port}", bound_port)
+            yield Listener(listening_url(address, bound_port, credentials), bound_port)
         finally:
             owner.stop()
-            await _shut(server, taken_in)
+            await _shut(server, gate)
 
 
-def _registering(taken_in: set[ServerConnection], most: int) -> type[ServerConnection]:
-    """The library's connection, which is in ``taken_in`` from its first moment to its last.
-
-    One more than ``most`` is dropped, before a byte of it is read.
-    """
-
-    class Registered(ServerConnection):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            taken_in.add(self)
-            if len(taken_in) > most:
-                self.transport.abort()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            taken_in.discard(self)
-            super().connection_lost(exc)
-
-    return Registered
+async def _admit(gate: Gate, transport: WebSocketTransport, guest: Guest) -> bool:
+    """Whether an open connection may go to the handler: its proof is heard first."""
+    if guest.proof is None:
+        return True
+    try:
+        proven = await prove_listening(transport, guest.proof, reply=guest.reply)
+    except PeerRefused as error:  # it is told so by our reply, and closed in order
+        gate.tell(guest, error)
+        return False
+    except (AuthenticationError, TransportClosed, RemoteProtocolError) as error:
+        gate.refuse(guest, error)
+        return False
+    transport.begin_session(proven)
+    guest.proven = True
+    return True
 
 
-async def _shut(server: Server, taken_in: set[ServerConnection]) -> None:
+async def _shut(server: Server, gate: Gate) -> None:
     """Stop listening and close what is open; when cancelled, drop it."""
     server.close()
-    for connection in list(taken_in):
-        if connection.state is State.CONNECTING:  # or its time-out would be waited for
-            connection.transport.abort()
+    for guest in list(gate.guests):
+        if guest.state is State.CONNECTING or (guest.proof and not guest.proven):
+            guest.transport.abort()  # or its time-out would be waited for
     try:
         await server.wait_closed()
     except asyncio.CancelledError:
-        for connection in list(taken_in):
-            connection.transport.abort()
+        for guest in list(gate.guests):
+            guest.transport.abort()
         raise
-
-
-def _parse_url(url: str) -> tuple[str, int]:
-    """Host and port.
-
-    Raises:
-        SettingsError: anything else than ws://HOST:PORT, with or without a path.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise SettingsError(f"expected an address such as ws://127.0.0.1:8765: {error}") from error
-    if parts.scheme == "wss":
-        raise SettingsError(f"expected ws:// on this machine, got {url}: TLS is not there yet")
-    if parts.scheme != "ws" or not host or not port or "@" in parts.netloc or parts.fragment:
-        raise SettingsError(f"expected an address such as ws://127.0.0.1:8765, got {url!r}")
-    return host, port

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.connection import Connection
 
+    from shared.trust.proof import Proven
+
 WRITE_LIMIT_BYTES = 4096
 """In the library before `send` waits."""
 NOTSENT_BYTES = 16 << 10
@@ -31,6 +34,10 @@ NOTSENT_BYTES = 16 << 10
 CONGESTION = b"bbr"
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 6}
 """Seconds, seconds, tries: an idle peer that lost its power is given up after four minutes."""
+
+_TCP_INFO_BYTES = 104
+_TOTAL_RETRANS = slice(100, 104)
+"""Of struct tcp_info (linux/tcp.h)."""
 
 _PEER_BROKE: dict[int, str] = {
     CloseCode.PROTOCOL_ERROR: "broke the WebSocket protocol",
@@ -47,12 +54,31 @@ class WebSocketTransport:
         """``max_frame_bytes`` holds for sending; for receiving the connection has its own."""
         self._connection = connection
         self._max_frame_bytes = max_frame_bytes
-        self._congestion = _tune(connection.transport.get_extra_info("socket"))
+        self._socket: socket.socket = connection.transport.get_extra_info("socket")
+        self._congestion = _tune(self._socket)
         self._receiving = False
         self._closing = asyncio.Event()
         self._close_code = CloseCode.NORMAL_CLOSURE
-        self._frames_sent = self._bytes_sent = 0
-        self._frames_received = self._bytes_received = 0
+        self._count_from_here()
+        self._proven: Proven | None = None
+
+    def begin_session(self, proven: Proven) -> None:
+        """The key is proven: what comes now is a session's, and counted."""
+        self._proven = proven
+        self._count_from_here()
+
+    @property
+    def proven(self) -> Proven | None:
+        """What the proof of the shared key gave; None where there was none to prove."""
+        return self._proven
+
+    @property
+    def session_key(self) -> bytes:
+        """32 bytes that both ends and nobody else have, for this connection; empty without a key.
+
+        What another path needs, such as an SDP, is sealed with it.
+        """
+        return self._proven.session_key if self._proven else b""
 
     async def send(self, frame: bytes) -> None:
         """Hand over one frame; returns when the buffers have room for the next.
@@ -123,6 +149,16 @@ class WebSocketTransport:
         """Drop the connection at once; both ends see a broken one."""
         self._connection.transport.abort()
 
+    def losses(self) -> int | None:
+        """Segments that the kernel has sent again (tcp(7), TCP_INFO, tcpi_total_retrans)."""
+        if not hasattr(socket, "TCP_INFO"):  # Linux has it
+            return None
+        try:
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except OSError:
+            return None
+        return int.from_bytes(told[_TOTAL_RETRANS], sys.byteorder)
+
     def stats(self) -> TransportStats:
         """Counts so far."""
         return TransportStats(
@@ -133,6 +169,10 @@ class WebSocketTransport:
             frames_received=self._frames_received,
             bytes_received=self._bytes_received,
         )
+
+    def _count_from_here(self) -> None:
+        self._frames_sent = self._bytes_sent = 0
+        self._frames_received = self._bytes_received = 0
 
     async def _receive(self) -> str | bytes:
         self._receiving = True

@@ -1,169 +1,210 @@
-"""Time to ROI and to the whole over 1 Mbit/s and 100 ms, and dcmtk's storescu over the same line.
+"""The latency benchmark: how soon ROI and whole are there, by medroi and by what a site has now.
 
-    python -m tests.bench.latency [--runs 5]
+    python -m tests.bench.latency                  some links of every kind, and the main job
+    python -m tests.bench.latency --all            every preset and every recorded link: hours
+    python -m tests.bench.latency --link 3g --only medroi --only rsync
 
-Every run is two real processes; times are the sender's own report, from the start of its process,
-and end when the receiver's proof has come back.
+Left in out/bench: ``latency.json`` (all figures and the course of every transfer), a picture for
+each link. Times count from the start of the sending command; what peers encode beforehand is told
+but not counted against them, medroi encodes while it sends. Bytes are what was to be had, and what
+crossed the line with every header. PSNR is over the scan's range; 999 stands for exact.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import socket
-import statistics
-import subprocess
+import re
 import sys
-import tempfile
-import time
+from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tests.bench.table import Row, publish, scans
-from tests.commands import Receiver, command, environment, send
+from shared.link import PRESETS
+from shared.report import NO_ERROR_DB
+from tests.bench.compare import Asked, Compared, Prepared, compare
+from tests.bench.main_job import main_job_rows
+from tests.bench.peers import medroi
+from tests.bench.peers.registry import PEERS, RAW
+from tests.bench.peers.scan import read_scan
+from tests.bench.plot import plot
+from tests.bench.table import Row, bench_folder, publish, scans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-LINK = "rate=1M,rtt=100ms"
-_SETTLE_S = 1.0
-"""A clinic's receiver has been waiting for a while: its decoders are warm."""
+    from tests.bench.peers.course import Outcome
+    from tests.bench.peers.scan import Scan
+
+THIN = "rate=1M,rtt=100ms"
+"""The link that figures are asked for."""
+SOME_TRACE = "ATT-LTE-driving-2016.up"
+TRACED_RTT = "rtt=100ms"
+_MAX_POINTS = 300
+_DEMO_ROI = "box:9:15,34:56,70:96"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; 1 where a figure is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.latency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--study", type=Path, help="one NIfTI volume of whole numbers")
+    parser.add_argument("--roi", help="as medroi-send takes it")
+    parser.add_argument(
+        "--link", action="append", help="instead of the usual ones; may be repeated"
+    )
+    parser.add_argument("--all", action="store_true", help="every preset, every recorded link")
+    parser.add_argument("--only", action="append", help="peers whose name has this in it")
+    parser.add_argument("--runs", type=int, default=3, help="of medroi, over each link")
+    parser.add_argument(
+        "--main-job-runs", type=int, default=5, help="of issue 2's figures; 0: none"
+    )
+    parser.add_argument("--congestion", default="", help="of TCP, peers' as well; needs root")
+    options = parser.parse_args(arguments)
     data = scans()
-    if data is None:
-        print("latency: left out, the development scans are not on this machine")
-        return 0
-    rows = [*_brain(data, runs), *_against_storescu(data, runs)]
-    return 0 if publish("latency", f"Latency over {LINK}, median of {runs}", rows) else 1
+    study, roi = _study(options.study, options.roi, data)
+    scan = read_scan(study, medroi.roi_boxes(study, roi))
+    only = options.only or [""]
+    peers = [peer for peer in PEERS if any(word in peer.name for word in only)]
+    rows: list[Row] = []
+    found: list[Compared] = []
+    with Prepared(scan, peers) as prepared:
+        for link in options.link or list(_links(data, every=options.all)):
+            asked = Asked(scan, roi, link, options.runs, congestion=options.congestion)
+            compared = compare(asked, prepared)
+            found.append(compared)
+            print_table(compared, study)
+            plot(compared, bench_folder() / f"latency-{_file_name(link)}.png")
+            rows += list(_rows(compared))
+    if data is not None and options.main_job_runs:
+        rows += main_job_rows(data, options.main_job_runs)
+    title = f"Latency of {study.name}"
+    more = {"scan": _scan_content(scan), "links": [_content(each) for each in found]}
+    return 0 if publish("latency", title, rows, more) else 1
 
 
-def transfers(study: Path, mask: Path, runs: int) -> list[dict[str, Any]]:
-    """The sender's reports of so many transfers of a study."""
-    reports = []
-    for _ in range(runs):
-        with tempfile.TemporaryDirectory() as name, Receiver(Path(name)) as receiver:
-            time.sleep(_SETTLE_S)
-            folder = Path(name)
-            sent = send(receiver.url, study, "--roi", f"mask:{mask}", "--link", LINK, folder=folder)
-            if sent.code != 0 or receiver.wait() != 0 or not receiver.report()["exact"]:
-                raise RuntimeError(f"a transfer failed: {sent.stderr}")
-            reports.append(sent.report)
-    return reports
+def _study(study: Path | None, roi: str | None, data: Path | None) -> tuple[Path, str]:
+    """What is sent: what is asked for, or a brain with its tumour, or what ships with nibabel."""
+    if study is not None:
+        return study, roi or "tissue"
+    if data is not None:
+        folder = data / "tumour" / "brats_unknown"
+        return folder / "flair.nii.gz", roi or f"mask:{folder / 'truth.nii.gz'}"
+    import nibabel
+
+    tests = Path(nibabel.__file__).parent / "tests" / "data"
+    return tests / "anatomical.nii", roi or "tissue"
 
 
-def _brain(data: Path, runs: int) -> Iterator[Row]:
-    folder = data / "tumour" / "brats_unknown"
-    reports = transfers(folder / "flair.nii.gz", folder / "truth.nii.gz", runs)
-    times = [report["times_s"] for report in reports]
-    roi_s = _median(t["roi_exact"] for t in times)
-    yield Row(
-        "brats_unknown: ROI exact", "within 4 s", _spread(t["roi_exact"] for t in times), roi_s <= 4
-    )
-    share = _median(
-        (t["roi_exact"] - t["connected"]) / (t["whole_exact"] - t["connected"]) for t in times
-    )
-    yield Row(
-        "  of the time to whole exact, from connected",
-        "at most 0.333",
-        f"{share:.3f}",
-        share <= 1 / 3,
-    )
-    for name, least in (("roi_preview", 37.0), ("whole_preview", 40.0)):
-        worst = min(report["psnr_db"][name] for report in reports)
-        yield Row(f"  {name}", f"at least {least:g} dB", f"{worst:.2f} dB", worst >= least)
-    over = max(_over_exact(report, "total") for report in reports)
-    yield Row("  bytes over the exact layers alone", "within 6 %", f"{over:.1%}", over <= 0.06)
-    wire = max(_over_exact(report, "wire") for report in reports)
-    yield Row("  the same, all frames on the wire", "", f"{wire:.1%}")
-    for name in ("connected", "roi_preview", "whole_preview", "whole_exact"):
-        yield Row(f"  {name}", "", _spread(t[name] for t in times))
-
-
-def _against_storescu(data: Path, runs: int) -> Iterator[Row]:
-    study = data / "mr" / "dicom" / "brainix_flair"
-    reports = transfers(study, data / "mr" / "dicom" / "brainix_flair_tumour_mask.nii.gz", runs)
-    times = [report["times_s"] for report in reports]
-    roi_s = _median(t["roi_exact"] for t in times)
-    yield Row("brainix_flair: ROI exact", "", _spread(t["roi_exact"] for t in times))
-    yield Row("  whole exact", "", _spread(t["whole_exact"] for t in times))
-    storescu_s = time_storescu(study)
-    if storescu_s is None:
-        yield Row("  storescu", "", "left out: dcmtk is not on this machine")
+def _links(data: Path | None, *, every: bool) -> Iterator[str]:
+    """The links of the issue: thin, mobile, recorded; or all there are."""
+    yield THIN
+    if not every:
+        yield "lte"
+        if data is not None:
+            yield f"trace:{data / 'traces' / 'mahimahi' / SOME_TRACE},{TRACED_RTT}"
         return
-    yield Row("  storescu of the same series, same line", "", f"{storescu_s:.1f} s")
-    ratio = storescu_s / roi_s
-    yield Row("  ROI exact sooner than storescu", "at least 20 x", f"{ratio:.1f} x", ratio >= 20)
-
-
-def time_storescu(study: Path) -> float | None:
-    """Seconds that dcmtk's storescu takes for a folder, over the same relayed line."""
-    # pynetdicom installs tools of the same names: dcmtk's own are Debian's.
-    tools = [shutil.which(name, path="/usr/bin") for name in ("storescu", "storescp")]
-    if None in tools:
-        return None
-    storescu, storescp = map(str, tools)
-    with tempfile.TemporaryDirectory() as out:
-        port = _free_port()
-        taker = subprocess.Popen([storescp, "-od", out, str(port)])
-        relay = subprocess.Popen(
-            command(
-                "shared.transports.relay",
-                "--listen",
-                "127.0.0.1:0",
-                "--to",
-                f"127.0.0.1:{port}",
-                "--link",
-                LINK,
-            ),
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(),
+    yield from PRESETS
+    if data is not None:
+        recorded = sorted((data / "traces").glob("*/*.up")) + sorted(
+            (data / "traces").glob("*/*.csv")
         )
-        try:
-            assert relay.stdout is not None
-            through = relay.stdout.readline().strip().rpartition(":")[2]
-            files = sorted(str(path) for path in study.iterdir())
-            time.sleep(_SETTLE_S)
-            start_s = time.monotonic()
-            subprocess.run([storescu, "127.0.0.1", through, *files], check=True)
-            taken_s = time.monotonic() - start_s
-            if len(list(Path(out).iterdir())) != len(files):
-                raise RuntimeError("storescp did not store every file")
-            return taken_s
-        finally:
-            for process in (relay, taker):
-                process.terminate()
-                process.wait()
-            assert relay.stdout is not None
-            relay.stdout.close()
+        for path in recorded:
+            yield f"trace:{path},{TRACED_RTT}"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _rows(compared: Compared) -> Iterator[Row]:
+    """What is asked of medroi over the thin link, and how much sooner it is than each other way."""
+    own = compared.outcomes[0]
+    asked = compared.link == THIN
+    name = _short(compared.link)
+    for outcome in compared.outcomes[1:]:
+        if outcome.roi_exact_s is None or own.roi_exact_s is None:
+            yield Row(f"{name}: ROI exact, against {outcome.name}", "", outcome.note)
+            continue
+        ratio = outcome.roi_exact_s / own.roi_exact_s
+        yield Row(f"{name}: ROI exact sooner than by {outcome.name}", "", f"{ratio:.1f} x")
+        if asked and outcome.name == RAW and outcome.whole_exact_s is not None:
+            ratio = outcome.whole_exact_s / own.roi_exact_s
+            what = f"{name}: ROI exact sooner than {RAW} is done"
+            yield Row(what, "at least 50 x", f"{ratio:.1f} x", ratio >= 50)
+    if asked:
+        yield _roi_row(compared, rate_bps=1e6, rtt_s=0.1)
 
 
-def _over_exact(report: dict[str, Any], what: str) -> float:
-    """What was sent over what the exact layers of the same regions take alone, less one."""
-    sizes: dict[str, int] = report["bytes"]
-    return sizes[what] / sum(size for name, size in sizes.items() if name.endswith("_exact")) - 1
+def _roi_row(compared: Compared, *, rate_bps: float, rtt_s: float) -> Row:
+    """Time to ROI exact from connect, against what the link alone would take for it."""
+    shares = []
+    for report in compared.reports:
+        taken_s = report["times_s"]["roi_exact"] - report["times_s"]["connected"]
+        least_s = report["bytes"]["roi_exact"] * 8 / rate_bps + 4 * rtt_s
+        shares.append(taken_s / least_s)
+    median = sorted(shares)[len(shares) // 2]
+    what = f"{_short(compared.link)}: ROI exact from connect, over ROI bytes / rate + 4 RTT"
+    spread = f"{median:.2f} ({min(shares):.2f}..{max(shares):.2f})"
+    return Row(what, "at most 1.25", spread, median <= 1.25)
 
 
-def _median(values: Iterator[float]) -> float:
-    return statistics.median(values)
+# -- what is left ---------------------------------------------------------------------------------
 
 
-def _spread(values: Iterator[float]) -> str:
-    known = sorted(values)
-    return f"{statistics.median(known):.2f} s ({known[0]:.2f}..{known[-1]:.2f})"
+def print_table(compared: Compared, study: Path) -> None:
+    """Everybody over one link."""
+    print(f"\n{study.name} over {_short(compared.link)} ({compared.carried_by})")
+    head = ("first whole", "ROI exact", "whole exact", "bytes", "on the line", "prepared in")
+    print(f"  {'':<44}" + "".join(f"{title:>13}" for title in head))
+    for outcome in compared.outcomes:
+        seconds = (outcome.first_whole_s, outcome.roi_exact_s, outcome.whole_exact_s)
+        cells = [_seconds(each) for each in seconds]
+        cells += [f"{outcome.size_bytes:,}" if outcome.size_bytes else "-"]
+        cells += [f"{outcome.line_bytes:,}" if outcome.line_bytes else "-"]
+        cells += [_seconds(outcome.prepared_s) if outcome.prepared_s else ""]
+        line = f"  {outcome.name:<44}" + "".join(f"{cell:>13}" for cell in cells)
+        print(f"{line}  {outcome.note}".rstrip(), flush=True)
+
+
+def _scan_content(scan: Scan) -> dict[str, object]:
+    roi = {"roi_voxels": int(scan.roi.sum())}
+    return {"name": scan.path.name, "shape_zyx": list(scan.voxels.shape), **roi}
+
+
+def _content(compared: Compared) -> dict[str, object]:
+    return {
+        "link": _short(compared.link),
+        "carried_by": compared.carried_by,
+        "outcomes": [_outcome_content(outcome) for outcome in compared.outcomes],
+    }
+
+
+def _outcome_content(outcome: Outcome) -> dict[str, object]:
+    step = -(-len(outcome.points) // _MAX_POINTS) if outcome.points else 1
+    kept = outcome.points[::-1][::step][::-1]  # the last one always
+    points = [
+        [round(at.at_s, 3), at.size_bytes, _decibels(at.roi_db), _decibels(at.whole_db)]
+        for at in kept
+    ]
+    columns = ["seconds", "bytes", "roi_psnr_db", "whole_psnr_db"]
+    return {**asdict(outcome), "columns": columns, "points": points}
+
+
+def _decibels(decibels: float) -> float:
+    return round(decibels, 2) if isfinite(decibels) else NO_ERROR_DB
+
+
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.2f} s"
+
+
+def _short(link: str) -> str:
+    """Without the folder of a trace: reports name no path of a machine."""
+    return re.sub(r"trace:[^,]*/", "trace:", link)
+
+
+def _file_name(link: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", _short(link)).strip("-")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,10 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -23,20 +27,29 @@ class Row:
     """Whether it is met; None where none is asked."""
 
 
-def publish(name: str, title: str, rows: list[Row]) -> bool:
-    """Print the rows, write them down, and say whether every asked figure is met."""
-    machine = f"{len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+def publish(
+    name: str, title: str, rows: list[Row], more: Mapping[str, object] | None = None
+) -> bool:
+    """Print the rows, write them down with what more there is, and say whether all are met."""
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    machine = f"{cores} cores, load {load:.1f}, Python {platform.python_version()}"
     print(f"\n{title} ({machine})")
     wide = max(len(row.what) for row in rows)
     asked = max(len(row.asked) for row in rows)
     for row in rows:
         mark = {True: "met", False: "MISSED", None: ""}[row.good]
         print(f"  {row.what:<{wide}}  {row.asked:<{asked}}  {row.got:<44}  {mark}")
+    content = {"title": title, "machine": machine, "rows": [asdict(row) for row in rows]}
+    text = json.dumps({**content, **(more or {})}, indent=2, allow_nan=False)
+    (bench_folder() / f"{name}.json").write_text(text + "\n")
+    return all(row.good is not False for row in rows)
+
+
+def bench_folder() -> Path:
+    """Where benchmarks leave what they found."""
     folder = ROOT / "out" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"title": title, "machine": machine, "rows": [asdict(row) for row in rows]}
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    return all(row.good is not False for row in rows)
+    return folder
 
 
 def scans() -> Path | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 import numpy as np
 import pytest
 
-from protocol.states import State
+from protocol.messages import Focus
 from receiver.decode import InlineDecoder
 from sender.settings import SendSettings
 from shared.errors import TransportClosed
@@ -96,9 +96,9 @@ def restless(chance: Random, shape: tuple[int, int, int], *, cut: bool) -> Any:
         for at_s in looks_s:
             await asyncio.sleep(max(0.0, began_s + at_s - loop.time()))
             z, y, x = (chance.randrange(length) for length in shape)
-            connection = ended.receiver.connection
-            if connection.state is State.STREAMING:
-                connection.focus(0, Box((z, y, x), (z + 1, y + 1, x + 1)), chance.randrange(3))
+            box = Box((z, y, x), (z + 1, y + 1, x + 1))
+            if ended.receiver.exact is None and ended.receiver.manifest is not None:
+                ended.receiver.focus(Focus(0, box, chance.randrange(3)))
 
     return meanwhile
 

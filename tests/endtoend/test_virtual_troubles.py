@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from protocol.messages import Mark
+from protocol.messages import Focus, Mark
 from receiver.decode import InlineDecoder
 from sender.settings import SendSettings
 from shared.errors import CodecError, ExitCode, IntegrityError
@@ -87,7 +87,7 @@ def test_a_layer_that_the_decoder_gives_up_comes_again_too(
 
     ended = send(head, tmp_path / "out", settings=IN_BOX, decoder=GivingUp())
     is_exact(ended, source)
-    assert "zstd" in set(ended.receiver.codecs.values()) | set(ended.sender.ledger.codecs.values())
+    assert "zstd" in set(ended.receiver.painter.codecs.values()) | set(ended.ledger.codecs.values())
 
 
 def test_a_layer_that_is_wrong_twice_ends_the_study_at_both_ends(
@@ -145,7 +145,7 @@ def test_what_the_reader_asks_for_is_proven_before_all_that_was_not_under_way(
 
     def look_elsewhere(session: Any, series: int, mark: Mark) -> None:
         if mark is Mark.ROI_EXACT:
-            session.connection.focus(series, foot, 0)
+            session.focus(Focus(series, foot, 0))
             asked.append(len(painted.boxes))
 
     watching = Watching(look_elsewhere)
@@ -166,7 +166,7 @@ def test_looking_at_the_background_first_leaves_continuous_voxels_exact(
 
     async def look(ended: Ended) -> None:
         await asyncio.sleep(0.16)
-        ended.receiver.connection.focus(0, Box((0, 0, 0), (24, 1, 1)), 0)
+        ended.receiver.focus(Focus(0, Box((0, 0, 0), (24, 1, 1)), 0))
 
     ended = send(study, tmp_path / "out", "rate=2M,rtt=100ms", settings=IN_BOX, meanwhile=look)
     is_exact(ended, (tmp_path / "in" / "head.nii").read_bytes())
@@ -175,11 +175,9 @@ def test_looking_at_the_background_first_leaves_continuous_voxels_exact(
 def test_a_paused_transfer_waits_and_goes_on(head: Study, source: bytes, tmp_path: Path) -> None:
     async def pause(ended: Ended) -> None:
         await asyncio.sleep(1.0)
-        ended.receiver.connection.pause()
-        ended.receiver._pump.wake()
+        ended.receiver.pause(paused=True)
         await asyncio.sleep(20.0)
-        ended.receiver.connection.resume()
-        ended.receiver._pump.wake()
+        ended.receiver.pause(paused=False)
 
     ended = send(head, tmp_path / "out", settings=IN_BOX, meanwhile=pause)
     is_exact(ended, source)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from receiver.compose import GrowingVolume
 from receiver.decode import InlineDecoder
 from receiver.session import ReceivingSession
+from receiver.visit import Visit
 from receiver.watch import NoWatcher
 from sender import layering
 from sender.prepare import prepare_study
 from sender.session import SendingSession
 from sender.settings import SendSettings
 from shared.clock import LoopClock
-from shared.errors import MedroiError
+from shared.errors import MedroiError, TransportClosed
 from shared.link import LinkProfile, parse_link
 from shared.timeline import Timeline
 from shared.transports.simulated import SimulatedLine, SimulatedTransport
@@ -30,15 +32,18 @@ if TYPE_CHECKING:
     import pytest
     from numpy.typing import NDArray
 
-    from protocol.messages import LayerOffer, Mark
+    from protocol.messages import Attach, LayerOffer, Mark
     from receiver.decode import Decoder, DecodeTask
     from receiver.watch import Watcher
+    from sender.ledger import Ledger
     from sender.prepare import Study
     from shared.geometry import Box
     from shared.layer import LayerKey
     from shared.workers import Workers
 
 SLOW = "rate=256k,rtt=100ms"
+GIVE_UP_S = 30.0
+"""Without a line for so long a sender ends; the only line here comes up in time."""
 
 
 @dataclass
@@ -48,7 +53,7 @@ class Ended:
     sender: SendingSession
     receiver: ReceivingSession
     near: SimulatedTransport
-    far: SimulatedTransport
+    """The sender's end of the only line."""
     sent: Timeline
     """The sender's marks, in seconds since the transfer began."""
     received: Timeline
@@ -56,6 +61,12 @@ class Ended:
     """How the sender and the receiver ended."""
     ended_s: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """When they ended, in seconds since the transfer began."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the sender has counted."""
+        assert self.sender.offering is not None
+        return self.sender.offering.ledger
 
     @property
     def volume(self) -> GrowingVolume:
@@ -151,11 +162,16 @@ async def transfer(
     watcher: Watcher | None = None,
     meanwhile: Callable[[Ended], Coroutine[Any, Any, None]] | None = None,
     workers: Workers | None = None,
+    lines: int = 1,
 ) -> Ended:
-    """One connection over a line, on a loop of virtual time."""
-    loop = asyncio.get_running_loop()
-    near, far = line.connect()
+    """A study over a line, on a loop of virtual time.
 
+    Args:
+        lines: connections that may be made, one after the other or side by side.
+    """
+    loop = asyncio.get_running_loop()
+    near, first = line.connect()
+    connected: list[SimulatedTransport] = []
     began_s = loop.time()
 
     def age_s() -> float:
@@ -167,11 +183,29 @@ async def transfer(
     async def claim(_study: bytes) -> None:
         return
 
+    async def dial() -> SimulatedTransport:
+        if len(connected) == lines:
+            raise TransportClosed("there is no other line")
+        if connected:
+            await asyncio.sleep(line.profile.rtt_s)
+        mine, far = line.connect() if connected else (near, first)
+        connected.append(mine)
+        receiving.add(group.create_task(receive(far)))
+        return mine
+
     clock, workers = LoopClock(), workers or InlineWorkers()
     sent, received = Timeline(age_s), Timeline(age_s)
-    sender = SendingSession(near, workers, clock, settings or SendSettings(), sent)
+    sender = SendingSession(
+        dial,
+        workers,
+        clock,
+        settings or SendSettings(),
+        sent,
+        random.Random(1),
+        give_up_s=GIVE_UP_S,
+    )
     receiver = ReceivingSession(
-        far,
+        bytes(16),
         decoder or InlineDecoder(),
         workers,
         clock,
@@ -180,7 +214,24 @@ async def transfer(
         watcher or NoWatcher(),
         claim,
     )
-    ended = Ended(sender, receiver, near, far, sent, received)
+
+    async def find(_attach: Attach) -> ReceivingSession:
+        return receiver
+
+    ended = Ended(sender, receiver, near, sent, received)
+    receiving: set[asyncio.Task[None]] = set()
+
+    async def receive(far: SimulatedTransport) -> None:
+        visit = Visit(far, clock, find)
+        broken: MedroiError | None = None
+        try:
+            await visit.run()
+        except MedroiError as error:
+            broken = error
+        if visit.host is not None:
+            receiver.detach(visit, broken)
+        if len(connected) == lines:
+            receiver.fail(broken or TransportClosed("the sender closed the connection"))
 
     async def noting(end: int, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -191,9 +242,11 @@ async def transfer(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(noting(0, sender.run(prepared())))
-        group.create_task(noting(1, receiver.run()))
         if meanwhile is not None:
             group.create_task(meanwhile(ended))
+        await noting(1, receiver.run())
+        for each in receiving:
+            each.cancel()
     return ended
 
 

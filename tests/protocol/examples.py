@@ -100,7 +100,19 @@ HEADERS = m.LayerOffer(
 )
 
 MESSAGES: dict[str, m.Message] = {
-    "hello": m.Hello(1, m.Role.SENDER, "medroi 0.1.0"),
+    "hello": m.Hello(2, m.Role.SENDER, "medroi 0.1.0"),
+    "attach": m.Attach(bytes(range(16)), 3, True),
+    "standing": m.Standing(
+        known=True,
+        finished=False,
+        generation=2,
+        next_number=9,
+        plans=(1,),
+        settled=((0, 3), (5, 6)),
+        wanted=(4,),
+        under_way=(m.Received(3, ((0, 65536), (70000, 70500))), m.Received(7, ())),
+    ),
+    "stored": m.Stored((m.Received(3, ((0, 65536),)),)),
     "manifest": MANIFEST,
     "accept": m.Accept((hashlib.sha256(b"held").digest(),)),
     "refuse": m.Refuse("no room"),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from protocol.events import Event
+    from protocol.inbox import Inbox
+    from protocol.outbox import Outbox
     from protocol.receiving import ReceivingConnection
     from protocol.sending import SendingConnection
 
@@ -27,6 +29,8 @@ class Line:
     receiver: ReceivingConnection
     rate_bps: float
     rtt_s: float
+    outbox: Outbox
+    inbox: Inbox
     now_s: float = 0.0
     on_sender: Callable[[Event], None] = lambda event: None
     on_receiver: Callable[[Event], None] = lambda event: None
@@ -67,5 +71,6 @@ class Line:
                 self._free_s[way] = start_s + len(frame) * 8 / self.rate_bps
                 arrives_s = self._free_s[way] + self.rtt_s / 2
                 heapq.heappush(self._due, (arrives_s, next(self._order), way, frame))
-        if (timer_s := self.receiver.next_timer_s()) is not None:
-            heapq.heappush(self._due, (timer_s, next(self._order), "timer", None))
+        for end in (self.sender, self.receiver):
+            if (timer_s := end.next_timer_s()) is not None:
+                heapq.heappush(self._due, (timer_s, next(self._order), "timer", None))

@@ -33,10 +33,13 @@ def test_fragments_in_any_order_and_twice_make_the_encoding(seed: int) -> None:
     order = _fragments(5000) * 2
     random.Random(seed).shuffle(order)
     assembly = Assembly(len(ENCODING), chunk_digests(ENCODING))
-    complete = [assembly.complete]
+    complete, new = [assembly.complete], 0
     for offset, content in order:
-        assert assembly.add(offset, content) is None
+        fresh, bad = assembly.add(offset, content)
+        assert bad is None
+        new += fresh
         complete.append(assembly.complete)
+    assert new == len(ENCODING)
     assert complete == sorted(complete)
     assert set(complete) == {False, True}
     assert assembly.payload() == ENCODING
@@ -46,7 +49,8 @@ def test_a_wrong_chunk_is_named_dropped_and_may_come_again() -> None:
     assembly = Assembly(len(ENCODING), chunk_digests(ENCODING))
     wrong = bytearray(ENCODING[STEP : 2 * STEP])
     wrong[5] ^= 1
-    assert assembly.add(STEP, bytes(wrong)) == BadChunk(STEP, STEP)
+    assert assembly.add(STEP, bytes(wrong))[1] == BadChunk(STEP, STEP)
+    assert list(assembly.arrived) == []
     for offset, content in _fragments(STEP):
         assembly.add(offset, content)
     assert assembly.payload() == ENCODING
@@ -56,7 +60,7 @@ def test_proven_bytes_are_never_written_again() -> None:
     assembly = Assembly(len(ENCODING), chunk_digests(ENCODING))
     for offset, content in _fragments(STEP):
         assembly.add(offset, content)
-    assert assembly.add(3, b"lies") is None
+    assert assembly.add(3, b"lies") == (0, None)
     assert assembly.payload() == ENCODING
 
 

@@ -12,6 +12,8 @@ from protocol import limits
 from protocol import messages as m
 from protocol.events import EncodingArrived
 from protocol.frames import FrameKind, decode_frame, encode_frame
+from protocol.inbox import Inbox
+from protocol.outbox import Outbox
 from protocol.payloads import pack_message
 from protocol.receiving import ReceivingConnection
 from protocol.sending import SendingConnection
@@ -29,6 +31,7 @@ ENTRY = replace(examples.ENTRY, header=HEADER)
 MANIFEST = m.Manifest(hashlib.sha256(ENTRY.digest).digest(), (ENTRY,))
 BACKGROUND = Region("background", RegionKind.BACKGROUND, Box.whole(SHAPE))
 PLAN = m.Plan(0, 1, (BACKGROUND,), b"")
+SESSION = bytes(range(16))
 
 
 def layer(number: int, size: int, *, block: int | None = None) -> tuple[m.LayerOffer, bytes]:
@@ -47,29 +50,40 @@ def priority(place: int) -> Priority:
 def line(rate_bps: float = 1e6, rtt_s: float = 0.1) -> Line:
     """Both ends past their greeting, the study accepted, the plan sent."""
     sender, receiver = SendingConnection(software="test"), ReceivingConnection(software="test")
-    made = Line(sender, receiver, rate_bps, rtt_s)
+    outbox, inbox = Outbox(), Inbox(SESSION)
+    made = Line(sender, receiver, rate_bps, rtt_s, outbox, inbox)
 
     def on_sender(event: object) -> None:
         if isinstance(event, m.Hello):
-            sender.offer(MANIFEST)
+            sender.offer(MANIFEST, outbox)
             sender.plan(PLAN)
 
     def on_receiver(event: object) -> None:
         match event:
             case m.Hello():
                 receiver.greet()
+            case m.Attach():
+                receiver.join(inbox, event)
             case m.Manifest():
+                inbox.held = ()
                 receiver.accept(())
             case EncodingArrived(offer=offer):
-                receiver.judge(offer.number, m.Verdict.VERIFIED)
+                judge(made, offer.number, m.Verdict.VERIFIED)
             case m.End():
                 receiver.finish(exact=True)
 
     made.on_sender, made.on_receiver = on_sender, on_receiver
     sender.greet()
+    sender.attach(SESSION, 1, accepted=False)
     made.run(3 * rtt_s)
     assert sender.state is State.STREAMING
     return made
+
+
+def judge(made: Line, number: int, verdict: m.Verdict) -> None:
+    """What a receiver does with an encoding."""
+    made.inbox.settle(number)
+    made.receiver.say(m.LayerVerdict(number, verdict))
 
 
 def arrivals(made: Line) -> dict[int, float]:
@@ -84,13 +98,13 @@ def test_encodings_arrive_whole_in_the_order_of_their_priority() -> None:
     made = line()
     for number in range(6):
         offer, encoding = layer(number, 20_000)
-        made.sender.offer_layer(offer, encoding, priority(-number))
+        made.outbox.put(offer, encoding, priority(-number))
     made.run(10)
     came = [event for _, event in made.arrived if isinstance(event, EncodingArrived)]
     assert [event.offer.number for event in came] == [5, 4, 3, 2, 1, 0]
     for event in came:
         assert event.payload == layer(event.offer.number, 20_000)[1]
-    assert not made.sender.unsettled
+    assert not made.outbox.unsettled
     made.sender.end(MANIFEST.study)
     made.run(11)
     assert made.sender.state is State.DONE
@@ -104,7 +118,7 @@ def payload_share(rate_bps: float, rtt_s: float) -> float:
     seconds = 20.0 if rate_bps < 5e7 else 5.0
     for number in range(60):
         offer, encoding = layer(number, int(rate_bps / 8 * seconds / 40))
-        made.sender.offer_layer(offer, encoding, priority(number))
+        made.outbox.put(offer, encoding, priority(number))
     made.run(start_s + seconds)
     payload = sum(len(frame) - 24 for _, frame in made.frames if frame[1] == FrameKind.FRAGMENT)
     return payload * 8 / rate_bps / seconds
@@ -134,15 +148,15 @@ def focus_delays(phases: int) -> list[float]:
         made = line()
         for number in range(wanted + 1):
             offer, encoding = layer(number, 100_000)
-            made.sender.offer_layer(offer, encoding, priority(number))
+            made.outbox.put(offer, encoding, priority(number))
 
         def on_sender(event: object, made: Line = made) -> None:
             if isinstance(event, m.Focus):
-                made.sender.reprioritise(wanted, priority(wanted)._replace(focus=event.rank))
+                made.outbox.reprioritise(wanted, priority(wanted)._replace(focus=event.rank))
 
         made.on_sender = on_sender
         asked_s = 6.0 + phase * 0.0371
-        made.at(asked_s, lambda made=made: made.receiver.focus(0, BACKGROUND.box, 0))  # type: ignore[misc]
+        made.at(asked_s, lambda made=made: made.receiver.say(m.Focus(0, BACKGROUND.box, 0)))  # type: ignore[misc]
         made.run(asked_s + 1)
         offered = [t for t, e in made.arrived if isinstance(e, m.LayerOffer) and e.number == wanted]
         delays.append(offered[0] - asked_s)
@@ -156,9 +170,9 @@ def test_a_focus_moves_its_layer_to_the_front_within_one_window() -> None:
 def test_a_layer_that_is_held_already_is_sent_no_further() -> None:
     made = line()
     heavy, light = layer(0, 500_000), layer(1, 1000)
-    made.sender.offer_layer(*heavy, priority(0))
-    made.sender.offer_layer(*light, priority(1))
-    made.at(1.0, lambda: made.receiver.judge(0, m.Verdict.HELD))
+    made.outbox.put(*heavy, priority(0))
+    made.outbox.put(*light, priority(1))
+    made.at(1.0, lambda: judge(made, 0, m.Verdict.HELD))
     made.run(2.0)
     assert list(arrivals(made)) == [1]
     assert made.sender.sent_bytes < 150_000
@@ -166,10 +180,10 @@ def test_a_layer_that_is_held_already_is_sent_no_further() -> None:
 
 def test_a_withdrawn_layer_is_forgotten_at_both_ends() -> None:
     made = line()
-    made.sender.offer_layer(*layer(0, 500_000), priority(0))
+    made.outbox.put(*layer(0, 500_000), priority(0))
     made.run(1.0)
     made.sender.withdraw(0)
-    made.sender.offer_layer(*layer(1, 1000), priority(1))
+    made.outbox.put(*layer(1, 1000), priority(1))
     made.run(2.0)
     assert list(arrivals(made)) == [1]
     made.sender.end(MANIFEST.study)
@@ -179,13 +193,13 @@ def test_a_withdrawn_layer_is_forgotten_at_both_ends() -> None:
 
 def test_a_pause_holds_fragments_and_a_resume_lets_them_go() -> None:
     made = line()
-    made.sender.offer_layer(*layer(0, 100_000), priority(0))
-    made.at(0.5, made.receiver.pause)
+    made.outbox.put(*layer(0, 100_000), priority(0))
+    made.at(0.5, lambda: made.receiver.say(m.Pause()))
     made.run(1.0)
     held = made.receiver.received_bytes
     made.run(5.0)
     assert made.receiver.received_bytes == held
-    made.at(5.0, made.receiver.resume)
+    made.at(5.0, lambda: made.receiver.say(m.Resume()))
     made.run(7.0)
     assert list(arrivals(made)) == [0]
 
@@ -196,9 +210,9 @@ def test_a_chunk_whose_hash_is_wrong_is_sent_again() -> None:
     offer, encoding = layer(0, 3 * limits.CHUNK_BYTES)
     broken = bytearray(encoding)
     broken[limits.CHUNK_BYTES + 9] ^= 4
-    made.sender.offer_layer(offer, bytes(broken), priority(0))
+    made.outbox.put(offer, bytes(broken), priority(0))
     made.run(1.5)
-    made.sender._layers[0].encoding = encoding
+    made.outbox._layers[0].encoding = encoding
     made.run(6.0)
     assert list(arrivals(made)) == [0]
 
@@ -206,7 +220,7 @@ def test_a_chunk_whose_hash_is_wrong_is_sent_again() -> None:
 def test_chunks_that_never_prove_right_end_the_session() -> None:
     made = line()
     offer, encoding = layer(0, 1000)
-    made.sender.offer_layer(offer, bytes(len(encoding)), priority(0))
+    made.outbox.put(offer, bytes(len(encoding)), priority(0))
     with pytest.raises(RemoteProtocolError, match="hashes"):
         made.run(60.0)
 
@@ -240,14 +254,14 @@ def test_a_receiver_takes_nothing_before_the_hello(name: str) -> None:
 
 def test_another_version_is_refused_in_one_sentence() -> None:
     receiver = ReceivingConnection(software="test")
-    hello = pack_message(m.Hello(2, m.Role.SENDER, "medroi 9"))
-    with pytest.raises(RemoteProtocolError, match="version 2"):
+    hello = pack_message(m.Hello(9, m.Role.SENDER, "medroi 9"))
+    with pytest.raises(RemoteProtocolError, match="version 9"):
         receiver.receive_frame(encode_frame(FrameKind.CONTROL, 0, hello), 0.0)
 
 
 def test_a_receiver_is_no_sender() -> None:
     receiver = ReceivingConnection(software="test")
-    hello = pack_message(m.Hello(1, m.Role.RECEIVER, "medroi"))
+    hello = pack_message(m.Hello(limits.PROTOCOL_VERSION, m.Role.RECEIVER, "medroi"))
     with pytest.raises(RemoteProtocolError, match="a sender"):
         receiver.receive_frame(encode_frame(FrameKind.CONTROL, 0, hello), 0.0)
 
@@ -255,11 +269,11 @@ def test_a_receiver_is_no_sender() -> None:
 def test_our_own_calls_out_of_turn_are_local_errors() -> None:
     sender = SendingConnection(software="test")
     with pytest.raises(LocalProtocolError):
-        sender.offer(MANIFEST)
+        sender.offer(MANIFEST, Outbox())
     with pytest.raises(LocalProtocolError):
-        sender.offer_layer(*layer(0, 10), priority(0))
+        sender.go_on(Inbox(SESSION).standing(), Outbox())
     made = line()
-    made.sender.offer_layer(*layer(0, 10), priority(0))
+    made.outbox.put(*layer(0, 10), priority(0))
     with pytest.raises(LocalProtocolError, match="not settled"):
         made.sender.end(MANIFEST.study)
 
@@ -276,7 +290,7 @@ def test_a_farewell_ends_both_ends() -> None:
 def test_an_acknowledgement_waits_for_company_but_not_for_long() -> None:
     made = line()
     before = made.sender.window.in_flight_bytes
-    made.sender.offer_layer(*layer(0, 100), priority(0))
+    made.outbox.put(*layer(0, 100), priority(0))
     made.run(made.now_s + 0.05 + 0.004 + 0.020 + 0.05 + 0.005)
     assert before == made.sender.window.in_flight_bytes == 0
 
@@ -286,7 +300,7 @@ def test_many_open_layers_never_pass_the_receivers_limit() -> None:
     made = line(rate_bps=1e8, rtt_s=0.002)
     for number in range(limits.MAX_OPEN_LAYERS + 40):
         offer, encoding = layer(number, 40_000)
-        made.sender.offer_layer(offer, encoding, priority(-number))
+        made.outbox.put(offer, encoding, priority(-number))
         made.run(made.now_s + 0.0005)
     made.run(made.now_s + 5)
     assert len(arrivals(made)) == limits.MAX_OPEN_LAYERS + 40

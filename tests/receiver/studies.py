@@ -18,11 +18,12 @@ from protocol.payloads import pack_message, unpack_message
 from receiver.decode import InlineDecoder
 from receiver.files import fill_value
 from receiver.session import ReceivingSession
+from receiver.visit import Visit
 from receiver.watch import NoWatcher
 from shared.clock import LoopClock
 from shared.codecs.base import Block
 from shared.codecs.zstd import ZSTD
-from shared.errors import TransportClosed
+from shared.errors import MedroiError, RemoteProtocolError, TransportClosed
 from shared.geometry import Affine, Box, Triple
 from shared.header import SeriesHeader, Source
 from shared.intensity import fit_sample_map, fit_window, value_range
@@ -57,6 +58,7 @@ REGIONS = (
     Region("background", RegionKind.BACKGROUND, WHOLE, ("roi0", "tissue")),
 )
 PLAN = m.Plan(0, 1, REGIONS, b"")
+SESSION = bytes(range(16))
 
 
 def nifti_header(
@@ -231,7 +233,7 @@ class Peer:
         try:
             async for raw in self.transport.frames():
                 message = unpack_message(decode_frame(raw).payload)
-                if not isinstance(message, m.Ack):
+                if not isinstance(message, m.Ack | m.Stored):
                     self.heard.append(message)
                     self._news.set()
         except TransportClosed:
@@ -260,10 +262,20 @@ class Peer:
             await self._news.wait()
         return found[count - 1]
 
-    async def begin(self, manifest: m.Manifest, *plans: m.Plan) -> m.Accept:
-        """Hello, manifest, plans, as far as the answer to them."""
-        await self.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "a test"))
-        await self.hear(m.Hello)
+    async def attach(
+        self, session: bytes = SESSION, generation: int = 1, *, accepted: bool = False
+    ) -> m.Standing:
+        """Hello, and which session this is."""
+        await self.say(
+            m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "a test"),
+            m.Attach(session, generation, accepted),
+        )
+        standing: m.Standing = await self.hear(m.Standing)
+        return standing
+
+    async def begin(self, manifest: m.Manifest, *plans: m.Plan, session: bytes = b"") -> m.Accept:
+        """Hello, manifest, plans, as far as the answer to them; a session of the study's name."""
+        await self.attach(session or manifest.study[:16])
         await self.say(manifest, *plans)
         accept: m.Accept = await self.hear(m.Accept)
         return accept
@@ -275,9 +287,15 @@ class Peer:
         await self.transport.close()
 
 
-async def send_all(peer: Peer, sent: Study, layers: Iterable[tuple[m.LayerOffer, bytes]]) -> None:
+async def send_all(
+    peer: Peer,
+    sent: Study,
+    layers: Iterable[tuple[m.LayerOffer, bytes]],
+    *,
+    session: bytes = b"",
+) -> None:
     """A whole honest transfer of these layers."""
-    await peer.begin(sent.manifest, sent.plan)
+    await peer.begin(sent.manifest, sent.plan, session=session)
     for count, (offer, payload) in enumerate(layers, start=1):
         await peer.offer(offer, payload)
         await peer.hear(m.LayerVerdict, count)
@@ -317,7 +335,7 @@ async def attend(
     peer = Peer(near)
     clock = LoopClock()
     session = ReceivingSession(
-        far,
+        SESSION,
         decoder or InlineDecoder(),
         InlineWorkers(),
         clock,
@@ -326,6 +344,11 @@ async def attend(
         watcher or NoWatcher(),
         claim,
     )
+
+    async def find(_attach: m.Attach) -> ReceivingSession:
+        return session
+
+    visit = Visit(far, clock, find)
     if started is not None:
         started.append(session)
     error: BaseException | None = None
@@ -336,9 +359,23 @@ async def attend(
         except TransportClosed:
             return  # the receiver has had enough of it
 
+    async def receive() -> None:
+        broken: MedroiError | None = None
+        try:
+            await visit.run()
+        except MedroiError as raised:
+            broken = raised
+        if visit.host is None:
+            session.fail(broken or TransportClosed("the peer said nothing"))
+        else:
+            session.detach(visit, broken)
+            if not isinstance(broken, RemoteProtocolError):
+                session.fail(broken or TransportClosed("the sender closed the connection"))
+
     async with asyncio.TaskGroup() as group:
         listening = group.create_task(peer.listen()) if listens else None
         playing = group.create_task(play())
+        receiving = group.create_task(receive())
         try:
             await session.run()
         except Exception as raised:
@@ -347,6 +384,7 @@ async def attend(
         if listening is not None:
             await listening
         playing.cancel()
+        receiving.cancel()
     return Ended(session, error, peer)
 
 

@@ -14,7 +14,7 @@ from receiver import clinic as clinic_module
 from receiver.clinic import Clinic, Reception, receive
 from receiver.decode import InlineDecoder
 from shared.clock import LoopClock
-from shared.errors import ExitCode, SettingsError
+from shared.errors import ExitCode, SettingsError, TransportClosed
 from shared.link import parse_link
 from shared.transports.simulated import simulated_pair
 from shared.workers import InlineWorkers
@@ -44,6 +44,13 @@ class Site:
         self.decoder = InlineDecoder()
         self.clinic = Clinic(self.reception, InlineWorkers(), self.decoder, self.said)
         self.visits = 0
+
+    async def __aenter__(self) -> Site:
+        await self.clinic.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.clinic.__aexit__(*error)
 
     async def visit(self, script: Callable[[Peer], Coroutine[Any, Any, None]]) -> None:
         """One connection, from its first byte to its last."""
@@ -94,6 +101,11 @@ async def hello_only(peer: Peer) -> None:
     await peer.transport.close()
 
 
+async def attached_only(peer: Peer) -> None:
+    await peer.attach(bytes(16))
+    await peer.transport.close()
+
+
 async def wrong_version(peer: Peer) -> None:
     await peer.say(m.Hello(99, m.Role.SENDER, "x"))
     await silence(peer)
@@ -103,19 +115,19 @@ def inside(folder: Path, pattern: str = "*") -> list[Path]:
     return list(folder.glob(pattern))
 
 
-GARBAGE = (silence, nonsense, hello_only, wrong_version)
+GARBAGE = (silence, nonsense, hello_only, attached_only, wrong_version)
 
 
 def test_one_study_and_it_is_done(tmp_path: Path) -> None:
     async def main() -> None:
-        site = Site(tmp_path)
-        await site.visit(whole(study()))
-        assert await site.clinic.until_done() is ExitCode.OK
-        assert site.said.lines[-1].startswith("stored and verified: every voxel is exact, in ")
-        assert site.report()["exact"] is True
-        assert site.report()["exit_code"] == 0
-        folder = tmp_path / study().manifest.study.hex()[:16]
-        assert json.loads((folder / "report.json").read_text()) == site.report()
+        async with Site(tmp_path) as site:
+            await site.visit(whole(study()))
+            assert await site.clinic.until_done() is ExitCode.OK
+            assert site.said.lines[-1].startswith("stored and verified: every voxel is exact, in ")
+            assert site.report()["exact"] is True
+            assert site.report()["exit_code"] == 0
+            folder = tmp_path / study().manifest.study.hex()[:16]
+            assert json.loads((folder / "report.json").read_text()) == site.report()
 
     run(main)
 
@@ -125,13 +137,13 @@ def test_connections_that_bring_no_study_end_nothing(
     tmp_path: Path, garbage: Callable[[Peer], Coroutine[Any, Any, None]]
 ) -> None:
     async def main() -> None:
-        site = Site(tmp_path)
-        await site.visit(garbage)
-        assert not site.is_done
-        assert site.said.lines[-1].startswith("a connection without a study: ")
-        assert not inside(tmp_path)
-        await site.visit(whole(study()))
-        assert await site.clinic.until_done() is ExitCode.OK
+        async with Site(tmp_path) as site:
+            await site.visit(garbage)
+            assert not site.is_done
+            assert site.said.lines[-1].startswith("a connection without a study: ")
+            assert not inside(tmp_path)
+            await site.visit(whole(study()))
+            assert await site.clinic.until_done() is ExitCode.OK
 
     run(main)
 
@@ -141,7 +153,7 @@ def test_connections_that_bring_no_study_end_nothing(
     [
         (m.Farewell(m.Why.STOPPED, "enough"), ExitCode.INTERRUPTED, "the sender left: enough"),
         (m.End(bytes(32)), ExitCode.PEER_REFUSED, "an end that is not the manifest's"),
-        (None, ExitCode.INTERRUPTED, "closed the connection before the study was done"),
+        (None, ExitCode.INTERRUPTED, "the sender has not come back"),
     ],
 )
 def test_how_the_one_study_ends_is_how_the_command_ends(
@@ -157,37 +169,37 @@ def test_how_the_one_study_ends_is_how_the_command_ends(
             await silence(peer)
 
     async def main() -> None:
-        site = Site(tmp_path)
-        await site.visit(script)
-        assert await site.clinic.until_done() is code
-        assert words in site.said.lines[-1]
-        assert site.report()["exit_code"] == int(code)
-        assert site.report()["outcome"] == site.said.lines[-1]
-        assert not site.report()["exact"]
+        async with Site(tmp_path) as site:
+            await site.visit(script)
+            assert await site.clinic.until_done() is code
+            assert words in site.said.lines[-1]
+            assert site.report()["exit_code"] == int(code)
+            assert site.report()["outcome"] == site.said.lines[-1]
+            assert not site.report()["exact"]
 
     run(main)
 
 
 def test_without_once_it_goes_on_whatever_happens(tmp_path: Path) -> None:
     async def main() -> None:
-        site = Site(tmp_path, once=False)
-        for number in range(3):
-            for script in (*GARBAGE, whole(study(seed=number))):
-                await site.visit(script)
-        assert not site.is_done
-        assert len(inside(tmp_path, "*/series-1.nii")) == 3
+        async with Site(tmp_path, once=False) as site:
+            for number in range(3):
+                for script in (*GARBAGE, whole(study(seed=number))):
+                    await site.visit(script)
+            assert not site.is_done
+            assert len(inside(tmp_path, "*/series-1.nii")) == 3
 
     run(main)
 
 
 def test_studies_arrive_side_by_side(tmp_path: Path) -> None:
     async def main() -> None:
-        site = Site(tmp_path, once=False)
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-            for number in range(5):
-                group.create_task(site.visit(whole(study(seed=number))))
-                group.create_task(site.visit(GARBAGE[number % 4]))
-        assert len(inside(tmp_path, "*/series-1.nii")) == 5
+        async with Site(tmp_path, once=False) as site:
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                for number in range(5):
+                    group.create_task(site.visit(whole(study(seed=number))))
+                    group.create_task(site.visit(GARBAGE[number % 4]))
+            assert len(inside(tmp_path, "*/series-1.nii")) == 5
 
     run(main)
 
@@ -198,12 +210,12 @@ def test_a_discarded_background_is_named_in_the_outcome(tmp_path: Path) -> None:
     layers = [sent.layer(0, "roi0"), sent.layer(1, "tissue")]
 
     async def main() -> None:
-        site = Site(tmp_path)
-        await site.visit(lambda peer: send_all(peer, sent, layers))
-        assert await site.clinic.until_done() is ExitCode.OK
-        assert "the background was not sent" in site.said.lines[-1]
-        assert site.report()["exact"] is False
-        assert site.report()["sha256"] is None
+        async with Site(tmp_path) as site:
+            await site.visit(lambda peer: send_all(peer, sent, layers))
+            assert await site.clinic.until_done() is ExitCode.OK
+            assert "the background was not sent" in site.said.lines[-1]
+            assert site.report()["exact"] is False
+            assert site.report()["sha256"] is None
 
     run(main)
 
@@ -211,8 +223,48 @@ def test_a_discarded_background_is_named_in_the_outcome(tmp_path: Path) -> None:
 # -- one connection a study -----------------------------------------------------------------------
 
 
-def test_a_newer_connection_takes_a_study_over(tmp_path: Path) -> None:
-    """The old line hangs; its end is not the end of the command."""
+def test_a_newer_connection_of_a_session_goes_on_where_the_old_one_hangs(tmp_path: Path) -> None:
+    """And what still comes over the old one is dropped once the new one has brought something."""
+    sent = study()
+    roi, tissue = sent.layer(0, "roi0"), sent.layer(1, "tissue")
+    hung: list[Peer] = []
+
+    async def hanging(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*roi)
+        await peer.hear(m.LayerVerdict)
+        await peer.say(tissue[0])
+        hung.append(peer)
+        await silence(peer)
+
+    async def newer(peer: Peer) -> None:
+        standing = await peer.attach(sent.manifest.study[:16], 2, accepted=True)
+        assert standing.known
+        assert (standing.generation, standing.next_number, standing.plans) == (1, 2, (1,))
+        assert standing.settled == ((0, 1),)
+        assert standing.under_way == (m.Received(1, ()),)
+        await peer.hear(m.StageReached)  # said again
+        await peer.say(sent.layer(2, "background")[0])
+        await asyncio.sleep(1)
+        with pytest.raises(TransportClosed):
+            await hung[0].send(1, bytes(len(tissue[1])))
+        await peer.send(1, tissue[1])
+        await peer.send(2, sent.layer(2, "background")[1])
+        await peer.end(sent.manifest)
+
+    async def main() -> None:
+        async with Site(tmp_path) as site:
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                group.create_task(site.visit(hanging))
+                await asyncio.sleep(1)
+                await site.visit(newer)
+            assert await site.clinic.until_done() is ExitCode.OK
+
+    run(main)
+
+
+def test_a_newer_session_takes_a_study_over(tmp_path: Path) -> None:
+    """The old one hangs; its end is not the end of the command."""
     sent = study()
     ended: list[str] = []
 
@@ -223,7 +275,7 @@ def test_a_newer_connection_takes_a_study_over(tmp_path: Path) -> None:
         await silence(peer)
 
     async def newer(peer: Peer) -> None:
-        accept = await peer.begin(sent.manifest, sent.plan)
+        accept = await peer.begin(sent.manifest, sent.plan, session=b"another session!")
         assert len(accept.held) == 1  # what the old one proved
         ended.append("taken over")
         for number, region in enumerate(("tissue", "background")):
@@ -231,24 +283,24 @@ def test_a_newer_connection_takes_a_study_over(tmp_path: Path) -> None:
         await peer.end(sent.manifest)
 
     async def main() -> None:
-        site = Site(tmp_path)
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-            group.create_task(site.visit(hanging))
-            await asyncio.sleep(1)
-            await site.visit(newer)
-        assert ended == ["taken over"]
-        assert await site.clinic.until_done() is ExitCode.OK
+        async with Site(tmp_path) as site:
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                group.create_task(site.visit(hanging))
+                await asyncio.sleep(1)
+                await site.visit(newer)
+            assert ended == ["taken over"]
+            assert await site.clinic.until_done() is ExitCode.OK
 
     run(main)
 
 
-def test_of_many_connections_with_one_study_never_two_have_it(tmp_path: Path) -> None:
+def test_of_many_sessions_with_one_study_never_two_have_it(tmp_path: Path) -> None:
     sent = study()
     began: list[int] = []
 
     def contender(number: int) -> Callable[[Peer], Coroutine[Any, Any, None]]:
         async def script(peer: Peer) -> None:
-            await peer.begin(sent.manifest, sent.plan)
+            await peer.begin(sent.manifest, sent.plan, session=bytes([number]) * 16)
             began.append(number)
             await peer.offer(*sent.layer(0, "roi0"))
             await silence(peer)
@@ -256,31 +308,31 @@ def test_of_many_connections_with_one_study_never_two_have_it(tmp_path: Path) ->
         return script
 
     async def main() -> None:
-        site = Site(tmp_path, once=False)
-        having = 0
-        claim, conclude = site.clinic._claim, site.clinic._conclude
+        async with Site(tmp_path, once=False) as site:
+            having = 0
+            claim, conclude = site.clinic._claim, site.clinic._conclude
 
-        async def claimed(visit: Any, study: bytes) -> None:
-            nonlocal having
-            await claim(visit, study)
-            having += 1
-            assert having == 1
+            async def claimed(attended: Any, study: bytes) -> None:
+                nonlocal having
+                await claim(attended, study)
+                having += 1
+                assert having == 1
 
-        def concluded(visit: Any) -> None:
-            nonlocal having
-            having -= site.clinic._current.get(sent.manifest.study) is visit
-            conclude(visit)
+            def concluded(attended: Any, outcome: str, code: ExitCode) -> None:
+                nonlocal having
+                having -= site.clinic._current.get(sent.manifest.study) is attended
+                conclude(attended, outcome, code)
 
-        site.clinic._claim = claimed  # type: ignore[method-assign]
-        site.clinic._conclude = concluded  # type: ignore[method-assign]
-        async with asyncio.TaskGroup() as group:
-            for number in range(5):
-                group.create_task(site.visit(contender(number)))
-            await asyncio.sleep(60)
-            await site.visit(whole(sent))
-        assert having == 0
-        assert began
-        assert (tmp_path / sent.manifest.study.hex()[:16] / "series-1.nii").exists()
+            site.clinic._claim = claimed  # type: ignore[method-assign]
+            site.clinic._conclude = concluded  # type: ignore[method-assign]
+            async with asyncio.TaskGroup() as group:
+                for number in range(5):
+                    group.create_task(site.visit(contender(number)))
+                await asyncio.sleep(60)
+                await site.visit(whole(sent))
+            assert having == 0
+            assert began
+            assert (tmp_path / sent.manifest.study.hex()[:16] / "series-1.nii").exists()
 
     run(main)
 
@@ -292,10 +344,10 @@ def test_a_report_that_cannot_be_written_is_said_and_ends_nothing(tmp_path: Path
     (tmp_path / "taken").mkdir()
 
     async def main() -> None:
-        site = Site(tmp_path, report=tmp_path / "taken")
-        await site.visit(whole(study()))
-        assert await site.clinic.until_done() is ExitCode.OK
-        assert site.said.lines[-1].startswith(f"no report in {tmp_path / 'taken'}")
+        async with Site(tmp_path, report=tmp_path / "taken") as site:
+            await site.visit(whole(study()))
+            assert await site.clinic.until_done() is ExitCode.OK
+            assert site.said.lines[-1].startswith(f"no report in {tmp_path / 'taken'}")
 
     run(main)
 
@@ -306,8 +358,8 @@ def test_a_study_of_which_nothing_came_leaves_no_folder_for_a_report(tmp_path: P
         await peer.transport.close()
 
     async def main() -> None:
-        site = Site(tmp_path, once=False)
-        await site.visit(script)
+        async with Site(tmp_path, once=False) as site:
+            await site.visit(script)
         assert inside(tmp_path) == [tmp_path / "recv.json"]
 
     run(main)
@@ -319,16 +371,15 @@ def test_nothing_is_written_through_a_link_in_the_out_folder(tmp_path: Path) -> 
     (tmp_path / study().manifest.study.hex()[:16]).symlink_to(elsewhere)
 
     async def script(peer: Peer) -> None:
-        await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"))
-        await peer.hear(m.Hello)
+        await peer.attach()
         await peer.say(study().manifest)
         await peer.hear(m.Refuse)
 
     async def main() -> None:
-        site = Site(tmp_path)
-        await site.visit(script)
-        assert await site.clinic.until_done() is ExitCode.INPUT_REFUSED
-        assert not inside(elsewhere)
+        async with Site(tmp_path) as site:
+            await site.visit(script)
+            assert await site.clinic.until_done() is ExitCode.INPUT_REFUSED
+            assert not inside(elsewhere)
 
     run(main)
 
@@ -340,11 +391,9 @@ def test_being_stopped_is_written_down(tmp_path: Path) -> None:
         await silence(peer)
 
     async def main() -> None:
-        site = Site(tmp_path)
-        async with asyncio.TaskGroup() as group:
-            visit = group.create_task(site.visit(script))
+        async with asyncio.TaskGroup() as group, Site(tmp_path) as site:
+            group.create_task(site.visit(script))
             await asyncio.sleep(1)
-            visit.cancel()
         assert site.report()["outcome"] == "the receiver was stopped"
         assert site.report()["exit_code"] == int(ExitCode.INTERRUPTED)
 
@@ -360,7 +409,8 @@ def test_a_fault_of_our_own_is_not_hidden(tmp_path: Path) -> None:
         site = Site(tmp_path)
         site.clinic._decoder = Broken()
         with pytest.raises(ExceptionGroup) as caught:
-            await site.visit(whole(study()))
+            async with site:
+                await site.visit(whole(study()))
         assert caught.group_contains(ZeroDivisionError)
         assert site.report()["outcome"] == "a fault of medroi itself"
         assert site.report()["exit_code"] == int(ExitCode.UNEXPECTED)
@@ -401,8 +451,7 @@ def test_progress_counts_all_series_and_nothing_before_it_has_come(tmp_path: Pat
 
     async def script(peer: Peer) -> None:
         sent = study()
-        await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"))
-        await peer.hear(m.Hello)
+        await peer.attach()
         await peer.say(sent.manifest)
         await asyncio.sleep(1)
         await peer.say(sent.plan)
@@ -413,9 +462,9 @@ def test_progress_counts_all_series_and_nothing_before_it_has_come(tmp_path: Pat
         await peer.end(sent.manifest)
 
     async def main() -> None:
-        site = Site(tmp_path)
-        site.clinic._display = Seeing()
-        await site.visit(script)
+        async with Site(tmp_path) as site:
+            site.clinic._display = Seeing()
+            await site.visit(script)
 
     run(main)
     shares = [whole for _, whole in seen]

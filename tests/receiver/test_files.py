@@ -11,7 +11,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from receiver.files import SeriesFiles, fill_value, own_folder, remove_series
+from receiver.files import SeriesFiles, fill_value, remove_series
+from shared.folders import own_folder
 from shared.layer import Quality
 from tests.receiver.studies import AFFINE, SHAPE, series_header, some_voxels
 

@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 def report_of(ended: Ended, *, code: ExitCode = ExitCode.OK) -> Report:
     timeline = Timeline(lambda: 1.23456)
     timeline.mark("connected")
-    return receiver_report(
-        ended.session, ended.peer.transport, timeline, outcome="as it went", exit_code=code
-    )
+    return receiver_report(ended.session, timeline, outcome="as it went", exit_code=code)
 
 
 def test_the_report_of_an_exact_study(tmp_path: Path) -> None:
@@ -63,7 +61,7 @@ def test_the_report_of_an_exact_study(tmp_path: Path) -> None:
         "background_exact": sizes[4],
         "headers": sizes[5],
         "total": sum(sizes),
-        "wire": ended.session.connection.received_bytes,
+        "wire": ended.session.received_bytes,
     }
     assert report.codecs == dict.fromkeys(list(report.bytes)[:6], "zstd")
     assert report.times_s["connected"] == 1.2346

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -11,7 +12,8 @@ import pytest
 
 from protocol import messages as m
 from protocol.limits import PROTOCOL_VERSION
-from receiver import compose, session
+from receiver import compose, painting
+from receiver import session as sessions
 from receiver.attachment import Attachment
 from receiver.decode import DecodeTask, InlineDecoder
 from receiver.files import SeriesFiles
@@ -42,6 +44,7 @@ from shared.workers import InlineWorkers
 from tests.receiver.studies import (
     PLAN,
     REGIONS,
+    SESSION,
     WHOLE,
     Ended,
     Peer,
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from receiver.session import ReceivingSession
+    from shared.transports.simulated import SimulatedTransport
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -233,7 +237,7 @@ def test_a_peer_that_has_said_hello_may_take_its_time(tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
         await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "a slow one"))
         await asyncio.sleep(300)
-        await peer.say(sent.manifest, sent.plan)
+        await peer.say(m.Attach(SESSION, 1, False), sent.manifest, sent.plan)
         await peer.hear(m.Accept)
         for layer in sent.layers():
             await peer.offer(*layer)
@@ -260,8 +264,7 @@ def test_a_farewell_ends_the_session_with_its_reason(
         if when == "after hello":
             await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"))
         elif when == "after manifest":
-            await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"))
-            await peer.hear(m.Hello)
+            await peer.attach()
             await peer.say(sent.manifest)
         elif when == "before end":
             await peer.begin(sent.manifest, sent.plan)
@@ -279,8 +282,7 @@ def test_a_farewell_right_behind_the_manifest_is_heard_and_nothing_is_kept(tmp_p
     sent = study()
 
     async def script(peer: Peer) -> None:
-        await peer.say(m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"))
-        await peer.hear(m.Hello)
+        await peer.attach()
         await peer.say(sent.manifest, m.Farewell(m.Why.STOPPED, "never mind"))
         await peer.transport.close()
 
@@ -512,7 +514,7 @@ def test_no_more_is_said_to_be_held_than_an_answer_has_room_for(
 ) -> None:
     sent = study()
     broken_off(tmp_path, sent, "roi0", "tissue", "background")
-    monkeypatch.setattr(session, "_MAX_HELD", 2)
+    monkeypatch.setattr(sessions, "_MAX_HELD", 2)
 
     async def script(peer: Peer) -> None:
         assert len((await peer.begin(sent.manifest, sent.plan)).held) == 2
@@ -573,8 +575,18 @@ def resumed_after_the_first_block(out: Path, voxels: NDArray[Any]) -> Ended:
 
     async def resume(peer: Peer) -> None:
         clock = LoopClock()
+
+        async def dial() -> SimulatedTransport:
+            return peer.transport
+
         sending = SendingSession(
-            peer.transport, Patient(), clock, SendSettings(), Timeline(clock.now_s)
+            dial,
+            Patient(),
+            clock,
+            SendSettings(),
+            Timeline(clock.now_s),
+            random.Random(1),
+            give_up_s=0.0,
         )
 
         async def ready() -> SendersStudy:
@@ -696,12 +708,12 @@ def test_a_fast_peer_waits_for_a_slow_decoder(tmp_path: Path) -> None:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(attend(tmp_path, script, decoder=Stuck(), started=started))
             await asyncio.sleep(500)
-            held.append(started[0].connection.received_bytes)
+            held.append(started[0].received_bytes)
             task.cancel()
 
     started: list[ReceivingSession] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "_BACKLOG_BYTES", 8 << 20)
+        patch.setattr(painting, "_BACKLOG_BYTES", 8 << 20)
         run_virtual(main(), limit_s=3600)
     assert 8 << 20 < held[0] < 11 << 20
 

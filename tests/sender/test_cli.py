@@ -73,8 +73,12 @@ def test_the_version_and_the_exit_codes_can_be_asked_for(
         (["--to", NOBODY, "--volume", "1"], 2, "--volume 1: "),
         (["--to", NOBODY, "--series", "2"], 2, "--series 2: the choices are 1 head"),
         (["--to", "http://127.0.0.1:9"], 2, "expected an address such as ws://"),
-        (["--to", "wss://127.0.0.1:9"], 2, "TLS is not there yet"),
-        (["--to", NOBODY], 5, "nobody answers at ws://127.0.0.1:9"),
+        (["--to", NOBODY, "--give-up", "0.1"], 5, "nobody answers at ws://127.0.0.1:9"),
+        (["--to", "ws://192.0.2.1:9"], 2, "plaintext does not go further, TLS with a shared key"),
+        (["--to", "wss://127.0.0.1:9"], 2, "TLS goes with a shared key: --key FILE names it"),
+        (["--to", NOBODY, "--pin", "0" * 64], 2, "--pin goes with --key FILE"),
+        (["--to", NOBODY, "--identity", "."], 2, "--identity goes with --key FILE"),
+        (["--to", NOBODY, "--key", "/no/such/key"], 2, "/no/such/key: No such file"),
     ],
 )
 def test_a_setting_that_cannot_be_used_ends_in_one_line_and_its_code(

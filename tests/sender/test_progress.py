@@ -7,16 +7,17 @@ import pytest
 
 from protocol.messages import Focus
 from sender.ledger import Ledger
+from sender.offering import Offered
 from sender.progress import progress_of
 from sender.schedule import Link, Schedule
-from sender.session import Offered
 from shared.geometry import Box
 from shared.ownership import owned_count
 from tests.sender.studies import jobs_of, owned_by, plan_of
 
 if TYPE_CHECKING:
-    from protocol.sending import SendingConnection
+    from protocol.rate import Window
     from sender.layering import LayerJob
+    from sender.offering import Offering
     from shared.display import Progress
     from shared.layer import RegionKind
 
@@ -31,12 +32,20 @@ def voxels_of(job: LayerJob) -> int:
     return owned_count(job.box, job.holes)
 
 
-def connection_of(
-    unsettled: dict[int, int], rate_bps: float, in_flight_bytes: int = 0
-) -> SendingConnection:
-    """What progress asks a connection for."""
-    window = SimpleNamespace(rate_bps=rate_bps, in_flight_bytes=in_flight_bytes)
-    return cast("SendingConnection", SimpleNamespace(unsettled=unsettled, window=window))
+def offering_of(
+    ledger: Ledger, pending: list[LayerJob], given: dict[int, tuple[LayerJob, int]]
+) -> Offering:
+    """What progress asks an offering for."""
+    unsettled = {number: left for number, (_, left) in given.items()}
+    return cast(
+        "Offering",
+        SimpleNamespace(
+            ledger=ledger,
+            schedule=Schedule(pending),
+            offered={number: Offered(job, voxels_of(job)) for number, (job, _) in given.items()},
+            outbox=SimpleNamespace(unsettled=unsettled),
+        ),
+    )
 
 
 def progress(
@@ -52,14 +61,9 @@ def progress(
     ledger = Ledger(VOXELS, ROI_VOXELS)
     for job in verified or []:
         ledger.verified(job, voxels_of(job))
-    given = offered or {}
-    return progress_of(
-        connection_of({n: left for n, (_, left) in given.items()}, rate_bps, in_flight_bytes),
-        ledger,
-        Schedule(pending),
-        {n: Offered(job, voxels_of(job)) for n, (job, _) in given.items()},
-        elapsed_s,
-    )
+    window = SimpleNamespace(rate_bps=rate_bps, in_flight_bytes=in_flight_bytes)
+    offering = offering_of(ledger, pending, offered or {})
+    return progress_of(offering, cast("Window", window), elapsed_s)
 
 
 def of_stage(name: str) -> LayerJob:
@@ -81,8 +85,7 @@ def test_fractions_are_of_voxels_proven_exact() -> None:
 
 
 def test_a_study_without_an_roi_has_all_of_it() -> None:
-    ledger = Ledger(VOXELS, 0)
-    found = progress_of(connection_of({}, 1e6), ledger, Schedule(JOBS), {}, 1.0)
+    found = progress_of(offering_of(Ledger(VOXELS, 0), JOBS, {}), None, 1.0)
     assert (found.roi_fraction, found.roi_eta_s) == (1.0, 0.0)
 
 
@@ -132,14 +135,14 @@ def test_a_link_that_waits_for_the_encoders_is_told_their_time() -> None:
 
 
 def test_a_focus_moves_what_is_shown_as_the_stage() -> None:
-    schedule = Schedule(jobs_of(plan_of((64, 256, 256))))
-    ledger = Ledger(1, 1)
-    before = progress_of(connection_of({}, 1e6), ledger, schedule, {}, 0.0)
+    offering = offering_of(Ledger(1, 1), jobs_of(plan_of((64, 256, 256))), {})
+    schedule = offering.schedule
+    before = progress_of(offering, None, 0.0)
     assert before.stage == "whole_preview"
     for job in jobs_of(plan_of((64, 256, 256)), "whole_preview"):
         assert schedule.next_job(Link(1e6, 0)) == job
     schedule.focus(Focus(0, Box((0, 0, 0), (1, 1, 1)), 0))
-    after = progress_of(connection_of({}, 1e6), ledger, schedule, {}, 0.0)
+    after = progress_of(offering, None, 0.0)
     assert after.stage == "tissue_exact"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sender.encode import Encoded
 from sender.ledger import Ledger
+from sender.offers import layer_offer
 from sender.report import sender_report
 from shared.errors import ExitCode
 from shared.fidelity import Fidelity
@@ -19,10 +20,10 @@ from shared.transports.base import TransportStats
 from tests.sender.studies import brain, jobs_of, series_of, study_of
 
 if TYPE_CHECKING:
+    from protocol.messages import LayerOffer
     from sender.prepare import Study
     from sender.session import SendingSession
     from shared.report import Report
-    from shared.transports.base import Transport
 
 ROI = Box((2, 5, 6), (5, 15, 20))
 TISSUE = Box((1, 2, 3), (7, 20, 28))
@@ -31,7 +32,6 @@ TISSUE = Box((1, 2, 3), (7, 20, 28))
 def report_of(
     study: Study | None = None,
     session: SendingSession | None = None,
-    transport: Transport | None = None,
     timeline: Timeline | None = None,
     *,
     link: str = "",
@@ -40,7 +40,6 @@ def report_of(
     return sender_report(
         session,
         study,
-        transport,
         timeline or Timeline(),
         Course(),
         link,
@@ -51,14 +50,20 @@ def report_of(
 
 def session_of(ledger: Ledger, *, exact: bool | None) -> SendingSession:
     """What a report asks a session for."""
-    connection = SimpleNamespace(sent_bytes=50_000, window=SimpleNamespace(rtt_s=0.123456))
-    found = SimpleNamespace(ledger=ledger, exact=exact, connection=connection)
+    stats = TransportStats("websocket", "bbr", 1, 2, 3, 4)
+    call = SimpleNamespace(
+        connection=SimpleNamespace(window=SimpleNamespace(rtt_s=0.123456)),
+        transport=SimpleNamespace(stats=lambda: stats),
+    )
+    found = SimpleNamespace(
+        offering=SimpleNamespace(ledger=ledger), exact=exact, call=call, sent_bytes=50_000, lines=2
+    )
     return cast("SendingSession", found)
 
 
-def transport_of() -> Transport:
-    stats = TransportStats("websocket", "bbr", 1, 2, 3, 4)
-    return cast("Transport", SimpleNamespace(stats=lambda: stats))
+def offer(encoded: Encoded) -> LayerOffer:
+    job = jobs_of(series_of(brain(), [ROI], TISSUE), "roi_exact")[0]
+    return layer_offer(0, job, encoded)
 
 
 def content(report: Report) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def test_of_a_refused_study_nothing_is_known_but_why() -> None:
         assert found[name] is None
     assert found["series"] == []
     assert found["bytes"] == {"total": 0, "wire": 0}
-    assert set(found["link"].values()) == {None}
+    assert set(found["link"].values()) == {None, 0}
     assert set(found["times_s"].values()) == {None}
 
 
@@ -103,9 +108,11 @@ def test_of_a_finished_study_everything_is_told() -> None:
         (jobs_of(series, "roi_preview")[0], Fidelity(100, 400.0, 9.0)),
         (jobs_of(series, "whole_preview")[0], Fidelity(100, 0.0, 0.0)),
     ):
-        ledger.encoded(job, Encoded(bytes(10), "hevc", (), 100, b"", fidelity))
+        ledger.encoded(job, offer(Encoded(bytes(10), "hevc", (), 100, b"", fidelity)), fidelity)
     exact = jobs_of(series, "roi_exact")[0]
-    ledger.encoded(exact, Encoded(bytes(300), "jpegxl", (), 420, bytes(32), Fidelity()))
+    ledger.encoded(
+        exact, offer(Encoded(bytes(300), "jpegxl", (), 420, bytes(32), Fidelity())), Fidelity()
+    )
     timeline = Timeline(iter([1.0, 2.5, 5.0]).__next__)
     for name in ("connected", "roi_exact", "whole_exact"):
         timeline.mark(name)
@@ -113,7 +120,6 @@ def test_of_a_finished_study_everything_is_told() -> None:
         report_of(
             study_of(series),
             session_of(ledger, exact=True),
-            transport_of(),
             timeline,
             code=ExitCode.OK,
         )
@@ -141,6 +147,7 @@ def test_of_a_finished_study_everything_is_told() -> None:
         "congestion": "bbr",
         "mean_rate_bps": 100_000,  # 50 kB in 4 s
         "rtt_s": 0.1235,
+        "connections": 2,
     }
 
 
@@ -148,7 +155,11 @@ def test_an_unbounded_error_is_null() -> None:
     series = series_of(brain(), [ROI], TISSUE)
     ledger = Ledger(series.kept_voxels, series.roi_voxels)
     job = jobs_of(series, "roi_preview")[0]
-    ledger.encoded(job, Encoded(bytes(10), "hevc", (), 100, b"", Fidelity(90, inf, inf)))
+    ledger.encoded(
+        job,
+        offer(Encoded(bytes(10), "hevc", (), 100, b"", Fidelity(90, inf, inf))),
+        Fidelity(90, inf, inf),
+    )
     found = content(report_of(study_of(series), session_of(ledger, exact=None)))
     assert found["series"][0]["max_error"] == {"roi_preview": None}
     assert found["psnr_db"] == {"roi_preview": None}
@@ -168,7 +179,11 @@ def test_several_series_are_named_by_the_study_and_measured_apart() -> None:
     two = series_of(brain((4, 16, 16)), number=1)
     ledger = Ledger(1, 1)
     job = jobs_of(two, "whole_preview")[0]
-    ledger.encoded(job, Encoded(bytes(10), "hevc", (), 100, b"", Fidelity(100, 400.0, 9.0)))
+    ledger.encoded(
+        job,
+        offer(Encoded(bytes(10), "hevc", (), 100, b"", Fidelity(100, 400.0, 9.0))),
+        Fidelity(100, 400.0, 9.0),
+    )
     found = content(report_of(study_of(one, two), session_of(ledger, exact=None)))
     assert found["sha256"] == found["study"]
     assert [list(each["psnr_db"]) for each in found["series"]] == [[], ["whole_preview"]]

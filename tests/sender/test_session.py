@@ -6,6 +6,7 @@ Transfers to a real receiver are in tests/endtoend/test_virtual_transfers.py.
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -14,8 +15,9 @@ import pytest
 
 from protocol import limits
 from protocol import messages as m
-from protocol.events import EncodingArrived
+from protocol.events import EncodingArrived, FragmentArrived
 from protocol.frames import FrameKind, encode_frame
+from protocol.inbox import Inbox
 from protocol.payloads import pack_message
 from protocol.receiving import ReceivingConnection
 from sender.session import SendingSession
@@ -58,12 +60,31 @@ def study_with(shape: Triple = (4, 16, 16)) -> Study:
     return study_of(prepared(sendable, [ROI], Box((0, 2, 2), (shape[0], 14, 14))))
 
 
-def obliging(connection: ReceivingConnection, event: Event) -> None:
+class Scripted(ReceivingConnection):
+    """A receiver that says what it is told to, and is in order otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__(software="scripted")
+        self.inbox = Inbox(bytes(16))
+
+    def judge(self, number: int, verdict: m.Verdict) -> None:
+        self.inbox.settle(number)
+        self.say(m.LayerVerdict(number, verdict))
+
+    def want(self, number: int) -> None:
+        self.inbox.want(number)
+        self.say(m.Want(number))
+
+
+def obliging(connection: Scripted, event: Event) -> None:
     """What a receiver does that takes everything for right."""
     match event:
         case m.Hello():
             connection.greet()
+        case m.Attach():
+            connection.join(connection.inbox, event)
         case m.Manifest():
+            connection.inbox.held = ()
             connection.accept(())
         case EncodingArrived(offer=offer):
             exact = bool(offer.voxel_digest)
@@ -78,6 +99,7 @@ class Told:
 
     session: SendingSession
     marks: list[m.Mark]
+    troubles: list[MedroiError | None] = field(default_factory=list)
     error: MedroiError | None = None
     connected_s: float | None = None
     heard: list[Event] = field(default_factory=list)
@@ -91,7 +113,7 @@ class Told:
 
 
 def run(
-    act: Callable[[ReceivingConnection, Event], None] = obliging,
+    act: Callable[[Scripted, Event], None] = obliging,
     study: Study | None = None,
     *,
     raw: Callable[[SimulatedTransport, Event], list[bytes]] = lambda *_: [],
@@ -116,15 +138,32 @@ def run(
     async def main() -> Told:
         near, far = simulated_pair(parse_link("rate=1M,rtt=100ms"), 0)
         marks: list[m.Mark] = []
+        troubles: list[MedroiError | None] = []
         clock, timeline = LoopClock(), Timeline(asyncio.get_running_loop().time)
+        lines = [near]
+
+        async def dial() -> SimulatedTransport:
+            if not lines:
+                raise TransportClosed("there is no other line")
+            return lines.pop()
+
         session = SendingSession(
-            near, InlineWorkers(), clock, SendSettings(), timeline, marks.append
+            dial,
+            InlineWorkers(),
+            clock,
+            SendSettings(),
+            timeline,
+            random.Random(1),
+            on_mark=marks.append,
+            on_trouble=troubles.append,
+            give_up_s=2.0,
         )
-        told = Told(session, marks)
-        connection = ReceivingConnection(software="scripted")
+        told = Told(session, marks, troubles)
+        connection = Scripted()
 
         async def on_event(event: Event) -> None:
-            told.heard.append(event)
+            if not isinstance(event, FragmentArrived):
+                told.heard.append(event)
             act(connection, event)
             for frame in raw(far, event):
                 await far.send(frame)
@@ -173,7 +212,7 @@ def test_everything_is_offered_once_and_the_receipt_ends_it() -> None:
     assert asked <= set(keys)
     assert {key.region for key in set(keys) - asked} == {m.HEADERS_REGION}
     kinds = [type(event).__name__ for event in told.heard]
-    assert kinds[:3] == ["Hello", "Manifest", "Plan"]
+    assert kinds[:4] == ["Hello", "Attach", "Manifest", "Plan"]
     assert kinds[-1] == "End"
 
 
@@ -188,15 +227,15 @@ def test_a_study_that_cannot_be_prepared_is_not_told_to_the_peer() -> None:
     """Its error may name files or patients."""
     told = run(failing=InputError("/home/jane_doe/scan.nii", "is torn"))
     assert isinstance(told.error, InputError)
-    assert told.farewell() == m.Farewell(m.Why.STOPPED, "the sender cannot go on")
+    assert told.farewell() == m.Farewell(m.Why.STOPPED, "the sender was stopped")
 
 
 def test_a_refusal_is_passed_on() -> None:
-    def refuse(connection: ReceivingConnection, event: Event) -> None:
+    def refuse(connection: Scripted, event: Event) -> None:
         if isinstance(event, m.Manifest):
             connection.refuse("no room")
-        elif isinstance(event, m.Hello):
-            connection.greet()
+        else:
+            obliging(connection, event)
 
     told = run(refuse)
     assert isinstance(told.error, PeerRefused)
@@ -215,7 +254,9 @@ def test_a_refusal_is_passed_on() -> None:
 def test_a_farewell_says_how_it_ended(
     why: m.Why, kind: type[MedroiError], at: type[object]
 ) -> None:
-    def leave(connection: ReceivingConnection, event: Event) -> None:
+    """A receiver that was stopped may come back: it is tried again, here in vain."""
+
+    def leave(connection: Scripted, event: Event) -> None:
         if isinstance(event, at):
             connection.leave(why, "because")
         else:
@@ -223,7 +264,7 @@ def test_a_farewell_says_how_it_ended(
 
     told = run(leave)
     assert type(told.error) is kind
-    assert "because" in str(told.error)
+    assert "because" in str(told.troubles[0] if why is m.Why.STOPPED else told.error)
 
 
 def test_a_receiver_of_another_version_is_a_fault_of_the_peer() -> None:
@@ -235,7 +276,7 @@ def test_a_receiver_of_another_version_is_a_fault_of_the_peer() -> None:
 
 @pytest.mark.parametrize("at", [m.Hello, m.Manifest, EncodingArrived, m.End])
 def test_a_receiver_that_closes_before_its_receipt_has_broken_off(at: type[object]) -> None:
-    def oblige(connection: ReceivingConnection, event: Event) -> None:
+    def oblige(connection: Scripted, event: Event) -> None:
         if not isinstance(event, m.End):
             obliging(connection, event)
 
@@ -260,7 +301,7 @@ def test_marks_are_told_once() -> None:
 def test_a_layer_that_is_asked_for_again_is_coded_plainly_and_only_once() -> None:
     wanted: list[m.LayerOffer] = []
 
-    def want(connection: ReceivingConnection, event: Event) -> None:
+    def want(connection: Scripted, event: Event) -> None:
         offer = event.offer if isinstance(event, EncodingArrived) else None
         if offer is not None and offer.voxel_digest and not wanted:
             wanted.append(offer)
@@ -277,7 +318,7 @@ def test_a_layer_that_is_asked_for_again_is_coded_plainly_and_only_once() -> Non
 
 @pytest.mark.parametrize("region", ["roi0", m.HEADERS_REGION])
 def test_a_layer_that_never_proves_right_ends_the_session(region: str) -> None:
-    def want(connection: ReceivingConnection, event: Event) -> None:
+    def want(connection: Scripted, event: Event) -> None:
         offer = event.offer if isinstance(event, EncodingArrived) else None
         if offer is not None and offer.key.region == region and offer.voxel_digest:
             connection.want(offer.number)
@@ -294,7 +335,7 @@ def test_a_layer_that_never_proves_right_ends_the_session(region: str) -> None:
 def test_asking_again_for_what_is_settled_is_a_fault_of_the_peer() -> None:
     numbers: list[int] = []
 
-    def note(connection: ReceivingConnection, event: Event) -> None:
+    def note(connection: Scripted, event: Event) -> None:
         obliging(connection, event)
         if isinstance(event, EncodingArrived):
             numbers.append(event.offer.number)
@@ -313,7 +354,7 @@ def test_layers_that_the_receiver_holds_are_counted_and_not_sent() -> None:
     whole = run(study=study)
     (held,) = [offer for offer in whole.offers() if offer.key.region == "background"]
 
-    def hold(connection: ReceivingConnection, event: Event) -> None:
+    def hold(connection: Scripted, event: Event) -> None:
         if isinstance(event, m.Manifest):
             connection.accept((held.voxel_digest, bytes(32)))
         else:
@@ -324,7 +365,8 @@ def test_layers_that_the_receiver_holds_are_counted_and_not_sent() -> None:
     assert not any(
         isinstance(event, EncodingArrived) and event.offer.key == held.key for event in told.heard
     )
-    ledger = told.session.ledger
+    assert told.session.offering is not None
+    ledger = told.session.offering.ledger
     assert ledger.verified_voxels == ledger.kept_voxels
     assert ledger.bytes["background_exact"] < held.size_bytes
 

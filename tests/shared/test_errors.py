@@ -16,6 +16,7 @@ EXIT_CODES = {
     "LocalProtocolError": 4,
     "RemoteProtocolError": 4,
     "PeerRefused": 4,
+    "AuthenticationError": 4,
     "TransportClosed": 5,
     "CodecError": 6,
     "IntegrityError": 6,

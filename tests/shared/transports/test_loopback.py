@@ -53,6 +53,72 @@ def test_the_first_address_that_takes_a_connection_is_used() -> None:
     asyncio.run(main())
 
 
+def test_an_address_that_never_answers_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        connect, cancelled = loop.sock_connect, []
+
+        async def never(sock: socket.socket, address: tuple[str, int]) -> None:
+            if address[0] != "127.0.0.5":
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    cancelled.append(address[0])
+                    raise
+            await connect(sock, address)
+
+        monkeypatch.setattr(loop, "sock_connect", never)
+        with socket.create_server(("127.0.0.5", 0)) as listener:
+            port = listener.getsockname()[1]
+            started_s = loop.time()
+            with await connect_first(["127.0.0.3", "127.0.0.4", "127.0.0.5"], port) as sock:
+                assert sock.getpeername() == ("127.0.0.5", port)
+            assert 0.5 <= loop.time() - started_s < 1
+        assert sorted(cancelled) == ["127.0.0.3", "127.0.0.4"]
+
+    asyncio.run(main())
+
+
+def test_of_two_that_answer_at_once_one_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets: list[socket.socket] = []
+
+    async def main() -> None:
+        both = asyncio.Event()
+
+        async def together(_: socket.socket, address: tuple[str, int]) -> None:
+            if address[0] == "127.0.0.4":
+                both.set()
+            await both.wait()
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", together)
+        with await connect_first(["127.0.0.3", "127.0.0.4"], 9, sockets.append) as sock:
+            assert sock in sockets
+            assert sorted(other.fileno() for other in sockets)[0] == -1
+
+    asyncio.run(main())
+
+
+def test_who_gives_up_connecting_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets: list[socket.socket] = []
+
+    async def main() -> None:
+        async def never(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", never)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await connect_first(["127.0.0.3"], 9, sockets.append)
+
+    asyncio.run(main())
+    assert [sock.fileno() for sock in sockets] == [-1]
+
+
+def test_no_address_is_an_error() -> None:
+    with pytest.raises(OSError, match="no address"):
+        asyncio.run(connect_first([], 9))
+
+
 def test_none_of_them_is_the_last_ones_error() -> None:
     async def main() -> None:
         with socket.socket() as unused:

@@ -51,6 +51,12 @@ class Pipe:
         self.closed = True
         self.arriving.put_nowait(None)
 
+    def abort(self) -> None:
+        self.closed = True
+
+    def losses(self) -> int | None:
+        return None
+
     def stats(self) -> TransportStats:
         return TransportStats("pipe", "", len(self.sent), 0, self.read, 0)
 

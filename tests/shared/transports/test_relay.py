@@ -19,7 +19,7 @@ from shared.link import parse_link
 from shared.transports.relay import MAX_CONNECTIONS, Relay
 from shared.transports.websocket import WebSocketTransport, dial, listen
 from tests.contracts.transport import collect
-from tests.shared.transports.carried import carried, now_s, read_to_end, send_and_end
+from tests.shared.transports.carried import carried, connect, now_s, read_to_end, send_and_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -267,6 +267,58 @@ def test_one_connection_too_many_is_reset(run: Run) -> None:
 
 
 @RUNNERS
+def test_a_line_comes_up_with_its_first_connection_and_resets_what_is_open(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+            listener.setblocking(False)
+            port = listener.getsockname()[1]
+            link = parse_link("rate=100M,rtt=4ms,reset@300ms,reset@600ms")
+            async with Relay("127.0.0.1", port, link) as relay:
+                await asyncio.sleep(0.4)  # nobody is there: the line is not up
+                came_up_s = now_s()
+                for due_s in (0.3, 0.6):
+                    near, far = await connect(relay, listener)
+                    stack.enter_context(near)
+                    stack.enter_context(far)
+                    for sock in (near, far):
+                        with pytest.raises(ConnectionResetError):
+                            await asyncio.get_running_loop().sock_recv(sock, 1)
+                    assert -EARLY_S < now_s() - came_up_s - due_s < LATE_S
+
+    run(main())
+
+
+@RUNNERS
+def test_an_outage_holds_bytes_back_until_tcp_tries_again(run: Run) -> None:
+    async def main() -> None:
+        async with carried(parse_link("rate=1M,rtt=100ms,outage=500ms@1s")) as line:
+            await asyncio.sleep(line.connected_s + 1.05 - now_s())
+            await asyncio.get_running_loop().sock_sendall(line.near, b"late")
+            assert await asyncio.get_running_loop().sock_recv(line.far, 10) == b"late"
+            # Again after 0.3 s, in vain, and 0.6 s later; then half a round trip.
+            due_s = line.connected_s + 1.05 + 0.3 + 0.6 + 0.05
+            assert -2 * EARLY_S < now_s() - due_s < LATE_S
+
+    run(main())
+
+
+@RUNNERS
+def test_a_second_connection_need_not_wait_for_the_first_ones_next_try(run: Run) -> None:
+    async def main() -> None:
+        async with carried(parse_link("rate=1M,rtt=100ms,outage=1200ms@1s")) as line:
+            await asyncio.sleep(line.connected_s + 1.0 - now_s())
+            await asyncio.get_running_loop().sock_sendall(line.near, b"stuck until 3.1 s")
+            await asyncio.sleep(line.connected_s + 2.25 - now_s())
+            near, far = await line.another()
+            with near, far:
+                await asyncio.get_running_loop().sock_sendall(near, b"through")
+                assert await asyncio.get_running_loop().sock_recv(far, 10) == b"through"
+                assert now_s() - line.connected_s < 2.4 + 0.05 + LATE_S
+
+    run(main())
+
+
+@RUNNERS
 def test_an_error_of_the_body_comes_as_it_is(run: Run) -> None:
     async def main() -> None:
         async with carried(QUICK):
@@ -329,6 +381,29 @@ def test_the_command_prints_its_port_and_carries_until_it_is_stopped() -> None:
                         far.settimeout(5)
                         near.sendall(b"carried")
                         assert far.recv(10) == b"carried"
+            finally:
+                relay.send_signal(signal.SIGTERM)
+            assert relay.wait(5) == 0
+
+
+def test_the_command_resets_what_is_open_when_it_is_told_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        to = f"127.0.0.1:{listener.getsockname()[1]}"
+        command = [*COMMAND, "--to", to, "--link", QUICK.name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
+            assert relay.stdout
+            try:
+                port = int(relay.stdout.readline())
+                with socket.create_connection(("127.0.0.1", port), timeout=5) as near:
+                    far, _ = listener.accept()
+                    with far:
+                        far.settimeout(5)
+                        near.sendall(b"!")
+                        assert far.recv(10) == b"!"  # or the relay is still shaking hands
+                        relay.send_signal(signal.SIGUSR1)
+                        for sock in (near, far):
+                            with pytest.raises(ConnectionResetError):
+                                sock.recv(1)
             finally:
                 relay.send_signal(signal.SIGTERM)
             assert relay.wait(5) == 0

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,6 +50,10 @@ class TestSimulated(TransportContract):
 
 class TestSimulatedWithLoss(TestSimulated):
     profile = parse_link("rate=2M,rtt=200ms,loss=5%")
+
+
+class TestSimulatedWithOutages(TestSimulated):
+    profile = parse_link("rate=2M,rtt=200ms,jitter=50ms,reorder=5%,outage=2s@300ms,outage=1s@9s")
 
 
 def transfer(profile: LinkProfile, seed: int, *, size_bytes: int) -> tuple[float, list[float]]:
@@ -138,7 +142,7 @@ async def send_on(near: SimulatedTransport) -> None:
         await near.send(bytes(1250))
 
 
-async def until_cut(work: Coroutine[object, None, None]) -> None:
+async def until_cut(work: Coroutine[Any, Any, object]) -> None:
     with pytest.raises(TransportClosed, match="the line was cut"):
         await work
 
@@ -162,6 +166,89 @@ def test_a_cut_is_made_at_its_time_and_loses_what_is_on_the_line() -> None:
         assert len(received) == 95  # of 10 ms each, and 50 ms on the way
 
     run_virtual(main())
+
+
+def test_the_links_own_resets_break_every_open_connection() -> None:
+    async def main() -> None:
+        now_s = asyncio.get_running_loop().time
+        line = SimulatedLine(parse_link("rate=1M,rtt=100ms,reset@1s,reset@3s"), 0)
+        started_s, broken_s = now_s(), list[float]()
+        for _ in range(2):
+            pairs = [line.connect() for _ in range(3)]
+            for end in (end for pair in pairs for end in pair):
+                await until_cut(collect(end))
+            broken_s.append(now_s() - started_s)
+        assert broken_s == [pytest.approx(1.0), pytest.approx(3.0)]
+
+    run_virtual(main())
+
+
+def outage_transfer(link: str, send_at_s: list[float]) -> list[float]:
+    """When small frames arrive that are sent at these times; the line comes up at 0."""
+
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        near, far = simulated_pair(parse_link(link), 0)
+        started_s, arrivals_s = loop.time(), list[float]()
+
+        async def receive() -> None:
+            async for _ in far.frames():
+                arrivals_s.append(loop.time() - started_s)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(receive())
+            for at_s in send_at_s:
+                await asyncio.sleep(max(0.0, started_s + at_s - loop.time()))
+                await near.send(bytes(125))
+            await near.close()
+        return arrivals_s
+
+    return run_virtual(main())
+
+
+def test_in_an_outage_frames_are_late_and_none_is_lost() -> None:
+    arrivals_s = outage_transfer("rate=1M,rtt=100ms,outage=5s@1s", [0.5, 1.2, 2.0, 5.0, 12.0])
+    again_s = 1.2 + 0.3 * 31  # the first of 0.3, 0.9, 2.1, 4.5, 9.3 s later that is behind it
+    assert arrivals_s == [
+        pytest.approx(0.551),
+        *(pytest.approx(again_s + 0.051, abs=0.002) for _ in range(3)),
+        pytest.approx(12.051),
+    ]
+
+
+def test_a_new_connection_is_through_as_soon_as_the_outage_is_over() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        line = SimulatedLine(parse_link("rate=1M,rtt=100ms,outage=20s@1s"), 0)
+        started_s = loop.time()
+        near, far = await line.dial()
+        assert loop.time() - started_s == pytest.approx(0.2)
+        await asyncio.sleep(1.0)
+        stuck_s = loop.time()
+        await near.send(b"stuck")
+        assert loop.time() == stuck_s
+        await asyncio.sleep(started_s + 21.0 - loop.time())
+        second, second_far = await line.dial()
+        await second.send(b"through")
+        async for _ in second_far.frames():
+            break
+        assert loop.time() - started_s == pytest.approx(21.25, abs=0.01)
+        async for _ in far.frames():
+            break
+        assert loop.time() - started_s > 30
+
+    run_virtual(main())
+
+
+def test_a_connection_dialled_in_an_outage_comes_behind_it() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        line = SimulatedLine(parse_link("rate=1M,rtt=100ms,outage=5s@0s"), 0)
+        started_s = loop.time()
+        await line.dial()
+        return loop.time() - started_s
+
+    assert run_virtual(main()) == pytest.approx(7.0 + 0.2)  # asked for again after 1, 2, 4 s
 
 
 def test_a_silent_line_tells_nobody() -> None:

@@ -11,7 +11,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from shared.errors import MedroiError, SettingsError, TransportClosed
-from shared.transports.websocket import MAX_HANDSHAKES, WebSocketTransport, dial, listen
+from shared.transports.websocket import WebSocketTransport, dial, listen
+from shared.transports.websocket_gate import MAX_HANDSHAKES
+from tests.shared.transports.trusted import dialling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -78,7 +80,7 @@ def test_plaintext_stays_on_this_machine(host: str) -> None:
     async def main() -> None:
         with pytest.raises(SettingsError, match=r"on this machine|such as ws://"):
             await dial(f"ws://{f'[{host}]' if ':' in host else host}:1", max_frame_bytes=LIMIT)
-        with pytest.raises(SettingsError, match="TLS is not there yet"):
+        with pytest.raises(SettingsError, match="plaintext does not go further, TLS with a shared"):
             await listen(host, 0, echo, max_frame_bytes=LIMIT).__aenter__()
 
     asyncio.run(main())
@@ -91,7 +93,7 @@ def test_localhost_that_leads_elsewhere_is_refused(monkeypatch: pytest.MonkeyPat
             return [local, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", elsewhere)
-        with pytest.raises(SettingsError, match="TLS is not there yet"):
+        with pytest.raises(SettingsError, match="plaintext does not go further"):
             await dial("ws://localhost:9", max_frame_bytes=LIMIT)
 
     asyncio.run(main())
@@ -103,7 +105,6 @@ def test_localhost_that_leads_elsewhere_is_refused(monkeypatch: pytest.MonkeyPat
         "",
         "127.0.0.1:8765",
         "http://127.0.0.1:8765",
-        "wss://127.0.0.1:8765",
         "ws://127.0.0.1",
         "ws://127.0.0.1:0",
         "ws://127.0.0.1:99999",
@@ -115,8 +116,30 @@ def test_localhost_that_leads_elsewhere_is_refused(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_what_is_no_address_is_a_setting_to_mend(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"expected (an address such as ws://|ws:// on this)"):
+    with pytest.raises(SettingsError, match=r"expected an address such as ws://"):
         asyncio.run(dial(url, max_frame_bytes=LIMIT))
+
+
+def test_tls_takes_a_key_and_a_pin() -> None:
+    with pytest.raises(SettingsError, match=r"wss://127\.0\.0\.1:9: TLS goes with a shared key"):
+        asyncio.run(dial("wss://127.0.0.1:9", max_frame_bytes=LIMIT))
+    with pytest.raises(SettingsError, match="its certificate's hash is missing; take the whole"):
+        asyncio.run(dial("wss://127.0.0.1:9", max_frame_bytes=LIMIT, credentials=dialling()))
+
+
+def test_with_tls_whose_name_nobody_knows_is_a_transport_that_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async def unknown(*_: object, **__: object) -> list[Any]:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+        url = f"wss://clinic.invalid:9/#{'0' * 64}"
+        await dial(url, max_frame_bytes=LIMIT, credentials=dialling())
+
+    with pytest.raises(TransportClosed, match=r"nobody answers at wss://clinic\.invalid:9/: Temp"):
+        asyncio.run(main())
 
 
 def test_a_port_that_is_taken_is_a_setting_to_mend() -> None:

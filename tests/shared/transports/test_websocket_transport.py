@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from shared.errors import RemoteProtocolError, TransportClosed
 from shared.transports.websocket import WebSocketTransport, dial, listen
 from tests.contracts.transport import MAX_FRAME_BYTES, Breakable, TransportContract, collect
+from tests.shared.transports.trusted import dialling, listening
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -28,7 +29,7 @@ class Ends:
         self.near.abort()
 
 
-async def play(scenario: Callable[[Ends], Awaitable[None]]) -> None:
+async def play(scenario: Callable[[Ends], Awaitable[None]], *, tls: bool = False) -> None:
     """Both ends of a connection over real sockets, closed in the end."""
     taken_in: asyncio.Queue[WebSocketTransport] = asyncio.Queue()
     done = asyncio.Event()
@@ -39,9 +40,19 @@ async def play(scenario: Callable[[Ends], Awaitable[None]]) -> None:
 
     async with (
         asyncio.timeout(30),
-        listen("127.0.0.1", 0, handler, max_frame_bytes=MAX_FRAME_BYTES) as listener,
+        listen(
+            "127.0.0.1",
+            0,
+            handler,
+            max_frame_bytes=MAX_FRAME_BYTES,
+            credentials=listening() if tls else None,
+        ) as listener,
     ):
-        near = await dial(listener.url, max_frame_bytes=MAX_FRAME_BYTES)
+        near = await dial(
+            listener.url,
+            max_frame_bytes=MAX_FRAME_BYTES,
+            credentials=dialling() if tls else None,
+        )
         pair = Ends(near, await taken_in.get())
         await scenario(pair)
         done.set()
@@ -52,9 +63,10 @@ async def play(scenario: Callable[[Ends], Awaitable[None]]) -> None:
 
 class TestWebSocket(TransportContract):
     patience_s = 0.5
+    tls = False
 
     def run(self, scenario: Callable[[Breakable], Awaitable[None]]) -> None:
-        self.run_loop(play(scenario))
+        self.run_loop(play(scenario, tls=self.tls))
 
     def run_loop(self, main: Coroutine[Any, Any, None]) -> None:
         asyncio.run(main)
@@ -68,6 +80,14 @@ class TestWebSocket(TransportContract):
 class TestWebSocketOnUvloop(TestWebSocket):
     def run_loop(self, main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
+
+
+class TestWebSocketOverTls(TestWebSocket):
+    tls = True
+
+
+class TestWebSocketOverTlsOnUvloop(TestWebSocketOnUvloop):
+    tls = True
 
 
 def receive_from(stranger: Callable[[ClientConnection], Awaitable[None]]) -> list[bytes]:
@@ -207,5 +227,14 @@ def test_the_kernel_holds_little_that_is_not_sent() -> None:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
+    for tls in (False, True):
+        asyncio.run(play(scenario, tls=tls))
+        uvloop.run(play(scenario, tls=tls))
+
+
+def test_a_connection_without_a_key_has_no_session_key() -> None:
+    async def scenario(ends: Ends) -> None:
+        assert ends.near.session_key == ends.far.session_key == b""
+        assert ends.near.proven is None
+
     asyncio.run(play(scenario))
-    uvloop.run(play(scenario))

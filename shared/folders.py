@@ -1,0 +1,49 @@
+"""Folders that hold patients' data: ours alone, with room to spare, and durable names."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPARE_BYTES = 256 << 20
+"""Left free on the disk: a study that took the last byte would stop every other one, and us."""
+
+
+def own_folder(folder: Path) -> None:
+    """Make a folder, or take the one that is there if only we can put files into it.
+
+    Raises:
+        OSError: it cannot be made, or is a link or another user's, who could make us write
+            anywhere.
+    """
+    folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    state = folder.lstat()
+    ours = not hasattr(os, "geteuid") or state.st_uid == os.geteuid()
+    shared = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(state.st_mode) or not ours or shared:
+        raise OSError(errno.EPERM, "the folder is not ours alone")
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Does the disk hold so many bytes more, and still have some to spare?
+
+    Raises:
+        OSError: it does not.
+    """
+    if shutil.disk_usage(folder).free < size + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

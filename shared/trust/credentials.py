@@ -1,0 +1,40 @@
+"""What an end needs to be known, and to know the other one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.errors import SettingsError
+
+if TYPE_CHECKING:
+    from shared.trust.identity import Identity
+    from shared.trust.keys import SharedKey
+    from shared.trust.proof import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One end's; without any it speaks to its own machine only, in plaintext."""
+
+    claim: Claim
+    keys: tuple[SharedKey, ...]
+    """At least one. Who listens may know one for each peer; who dials knows which one it needs."""
+    identity: Identity | None = None
+    """What a listener shows; without it there is no TLS, and therefore only loopback."""
+    pin: bytes | None = None
+    """The hash that a listener's certificate must have, where its address does not say it."""
+
+    def __post_init__(self) -> None:
+        if not self.keys:
+            raise SettingsError("TLS goes with a shared key: --key FILE names it")
+
+    def key_to_dial(self) -> SharedKey:
+        """The one key.
+
+        Raises:
+            SettingsError: there are several.
+        """
+        if len(self.keys) > 1:
+            raise SettingsError("to dial takes one --key: the one that the other end knows")
+        return self.keys[0]

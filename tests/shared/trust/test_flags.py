@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.role import Role
+from shared.trust.flags import add_trust_flags, credentials_of
+from shared.trust.identity import open_identity
+from shared.trust.keys import make_key, read_key
+from shared.trust.proof import Claim
+
+CLAIM = Claim(Role.RECEIVER, 1)
+PIN = "ab" * 32
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.key", "b.key"):
+        make_key(Path(name))
+    return tmp_path / "state"
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="medroi-test")
+    parser.add_argument("--listen", required=True)
+    add_trust_flags(parser)
+    return parser.parse_args(["--listen", "here", *arguments])
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_without_flags_there_are_no_credentials_and_nothing_is_made(listens: bool) -> None:
+    assert credentials_of(parsed(), CLAIM, listens=listens) is None
+    assert not Path("state").exists()
+
+
+def test_who_listens_has_an_identity_of_the_state_folder(state: Path) -> None:
+    made = credentials_of(parsed("--key", "a.key", "--key", "b.key"), CLAIM, listens=True)
+    assert made
+    assert [key.name for key in made.keys] == ["a", "b"]
+    assert made.claim == CLAIM
+    assert made.identity == open_identity(state / "medroi")
+    again = credentials_of(parsed("--key", "a.key"), CLAIM, listens=True)
+    assert again
+    assert again.identity == made.identity
+
+
+def test_or_of_a_folder_of_its_own() -> None:
+    flags = parsed("--key", "a.key", "--identity", "mine")
+    made = credentials_of(flags, CLAIM, listens=True)
+    assert made
+    assert made.identity == open_identity(Path("mine"))
+    assert not Path("state").exists()
+
+
+def test_who_dials_makes_no_identity_and_may_name_a_pin() -> None:
+    made = credentials_of(parsed("--key", "a.key", "--pin", PIN), CLAIM, listens=False)
+    assert made
+    assert made.identity is None
+    assert made.pin == bytes.fromhex(PIN)
+    assert not Path("state").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "listens", "sentence"),
+    [
+        (["--pin", PIN], False, "--pin goes with --key FILE"),
+        (["--identity", "mine"], True, "--identity goes with --key FILE"),
+        (["--key", "a.key", "--pin", PIN], True, "--pin is for the end that dials"),
+        (["--key", "a.key", "--identity", "mine"], False, "--identity is for the end that listens"),
+        (["--key", "a.key", "--pin", "abc"], False, "expected a certificate's hash"),
+        (["--key", "c.key"], False, "c.key: No such file or directory"),
+        (["--key", "."], False, "expected a plain file"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(
+    arguments: list[str], listens: bool, sentence: str
+) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        credentials_of(parsed(*arguments), CLAIM, listens=listens)
+
+
+def test_a_new_key_is_made_whatever_else_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="medroi-test")
+    parser.add_argument("--listen", required=True)
+    add_trust_flags(parser)
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--make-key", "new.key"])
+    assert caught.value.code == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("new.key: a new key; the other end needs a copy")
+    assert (captured.out.count("\n"), captured.err) == (1, "")
+    key = read_key(Path("new.key"))
+    assert key.secret.hex() not in captured.out
+
+
+def test_a_key_that_is_there_is_not_made_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("a.key").read_text()
+    with pytest.raises(SystemExit) as caught:
+        parsed("--make-key", "a.key")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "medroi-test: a.key: it is there already, and is not overwritten\n"
+    )
+    assert Path("a.key").read_text() == before
