@@ -20,7 +20,7 @@ from receiver.journal import JournalEntry, append_entry, read_entries, write_ent
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.header import Source
-from shared.layer import Quality, Region, RegionKind
+from shared.layer import QUALITIES, Quality, Region, RegionKind
 from shared.ownership import holes, marked_in, owned_count, owned_mask
 from shared.volume import region_digest, volume_digest
 
@@ -64,6 +64,8 @@ class GrowingVolume:
         self.roi, self.whole = Count(), Count(Box.whole(entry.header.shape).voxels)
         """How far the ROI has come; and all that is not discarded, planned already or not."""
         self.discarded_voxels = 0
+        self._is_planned = False
+        """Every voxel has a region that will make it exact, or is discarded: no ROI is to come."""
         self.previews: list[tuple[Box, float]] = []
         """(box, largest error) of every preview painted."""
         self.attachment = Attachment(self.files.headers)
@@ -89,6 +91,12 @@ class GrowingVolume:
         for level in lost.at:  # a preview may reach over voxels that will never be exact
             self.whole.at[level] -= lost.at[level]
         self.roi = self._count(self._rois())
+        planned = sum(
+            owned_count(region.box, holes(region, region.box, self.regions))
+            for region in plan.regions
+            if Quality.EXACT in QUALITIES[region.kind]
+        )
+        self._is_planned = planned == Box.whole(self.entry.header.shape).voxels
 
     def _rois(self) -> list[Region]:
         """The ROIs by what they mark, less what earlier ones mark: whoever sends those voxels.
@@ -242,6 +250,8 @@ class GrowingVolume:
             reached = 0 < count.total == count.at[quality]
             if mark is Mark.WHOLE_EXACT:
                 reached = self.proven
+            elif mark is Mark.ROI_EXACT:  # what a coarse answer found is not all of it
+                reached = reached and self._is_planned
             if reached and mark not in self._reached:
                 self._reached.add(mark)
                 fresh.append(mark)

@@ -26,9 +26,10 @@ from sender.encode import (
 )
 from sender.ledger import Ledger
 from sender.offers import layer_offer, piece_offer
+from sender.prepare import with_plan
 from sender.preview import FIRST_CRF
 from sender.schedule import Link, Schedule
-from sender.spool import Outcome, Spooled
+from sender.spool import Grown, Outcome, Spooled
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.layer import LayerKey, Quality
 from shared.ownership import owned_count
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sender.encode import Encoded
+    from sender.growing import Step
     from sender.layering import LayerJob
     from sender.prepare import Series, Study
     from sender.settings import SendSettings
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from shared.workers import Workers
 
 _HEADERS_PIECE_BYTES = 8 << 20
+_LOW_S = 0.3
+"""Of link still to be sent: so much before it stands still, a slab more is encoded."""
 
 
 class Offered(NamedTuple):
@@ -64,13 +68,17 @@ class Offering:
         spool: Spool | None,
         rate_bps: Callable[[], float],
         wake: Callable[[], None],
+        on_plan: Callable[[m.Plan], None] = lambda plan: None,
     ) -> None:
         """
         Args:
             rate_bps: the link's measured rate, 0 while it is unknown.
             wake: there is something new in the outbox.
+            on_plan: a plan has grown, and is to be sent.
         """
-        self._study = study
+        self.series = list(study.series)
+        """As far as their plans have grown."""
+        self._on_plan = on_plan
         self._settings = settings
         self._workers = workers
         self._spool = spool
@@ -87,7 +95,7 @@ class Offering:
 
     def start_over(self) -> None:
         """Everything is to be offered from the start: the receiver knows nothing of it."""
-        series = self._study.series
+        series = self.series
         self.outbox = Outbox()
         self.schedule = Schedule(
             job for key, job in self._jobs.items() if key not in self._encoding
@@ -103,6 +111,7 @@ class Offering:
         self._headers_due = True
         self._finished = False
         self._any_settled = False
+        self._held_digests: tuple[bytes, ...] = ()
         self._held: frozenset[LayerKey] = frozenset()
         """Layers that the receiver has from an earlier session."""
         self._spared: set[int] = set()
@@ -112,8 +121,11 @@ class Offering:
 
     async def run(self) -> None:
         """Until every layer is settled."""
-        while self._headers_due or len(self.schedule) or self.outbox.count:
+        while self.is_growing or self._headers_due or len(self.schedule) or self.outbox.count:
             await self._encode_pending()
+            if self.is_growing:
+                await self._until(lambda: len(self.schedule) > 0 or not self.is_growing)
+                continue
             if self._headers_due:
                 self._headers_due = False
                 await self._offer_headers()
@@ -141,7 +153,9 @@ class Offering:
         """
         if self._spool is None:
             return
-        spooled, outcomes = await self._workers.run(_read_back, self._spool)
+        spooled, outcomes, plans = await self._workers.run(_read_back, self._spool)
+        for grown in plans:
+            self._restore_plan(grown)
         for number, each in spooled.items():
             outcome = outcomes.get(number)
             if outcome is not None and not outcome.settled:
@@ -150,6 +164,75 @@ class Offering:
                 self._restore_piece(each, settled=outcome is not None)
             elif (job := self._jobs.get(each.offer.key)) is not None and job.box == each.offer.box:
                 self._restore_layer(job, each, settled=outcome is not None)
+
+    # -- plans that grow ----------------------------------------------------------------------
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether a segmenter is still thinking."""
+        return not self._finished and any(each.thinking is not None for each in self.series)
+
+    async def grow(self, number: int, series: Series, step: Step) -> None:
+        """A series has a plan that asks for more. It is kept before anybody hears of it.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        async with self._spooling:
+            if self._spool is not None:
+                await self._workers.run(self._spool.put_plan, _grown(series))
+            self.series[number] = series
+        self._jobs |= {job.key: job for job in (*step.new, *step.moved)}
+        self._count_voxels()
+        await self._find_held()
+        if not self._finished:
+            self._on_plan(series.plan)
+            self.schedule.add(step.new)
+            self.schedule.move(step.moved)
+        self._changed.set()
+
+    async def until_idle(self, over: Callable[[], bool]) -> None:
+        """Until there is nothing to encode and almost nothing to send, or until it is over."""
+
+        def idle() -> bool:
+            link = self.link()
+            low = link.unsent_bytes == 0 or 0 < link.lead_s < _LOW_S
+            return low and not len(self.schedule) and not self._encoding
+
+        await self._until(lambda: over() or idle())
+
+    def look_again(self) -> None:
+        """Have whoever waits for a condition look at it once more."""
+        self._changed.set()
+
+    async def forget(self, session: bytes) -> None:
+        """The receiver has lost the session: everything is offered in another one.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        async with self._spooling:
+            if self._spool is not None:
+                plans = [_grown(each) for each in self.series if each.plan.version > 1]
+                await self._workers.run(self._spool.start_over, session, plans)
+        self.start_over()
+
+    def _restore_plan(self, grown: Grown) -> None:
+        number = grown.plan.series
+        if number < len(self.series) and self.series[number].plan.version < grown.plan.version:
+            before = self.series[number]
+            segmentation = replace(before.segmentation, reason=grown.reason)
+            thinking = None if grown.last else before.thinking
+            before = replace(before, segmentation=segmentation, thinking=thinking)
+            self.series[number] = series = with_plan(before, grown.plan)
+            new = [job for job in series.jobs if job.key not in self._jobs]
+            self._jobs |= {job.key: job for job in new}
+            self.schedule.add(new)
+            self._count_voxels()
+
+    def _count_voxels(self) -> None:
+        self.ledger.kept_voxels = sum(each.kept_voxels for each in self.series)
+        self.ledger.roi_voxels = sum(each.roi_voxels for each in self.series)
 
     # -- encoding -----------------------------------------------------------------------------
 
@@ -232,7 +315,7 @@ class Offering:
     # -- what the files held beside the voxels, last of all -----------------------------------
 
     async def _offer_headers(self) -> None:
-        for number, series in enumerate(self._study.series):
+        for number, series in enumerate(self.series):
             content = await self._workers.run(series.volume.attachment)
             for block, start in enumerate(range(0, len(content), _HEADERS_PIECE_BYTES)):
                 key = LayerKey(number, m.HEADERS_REGION, Quality.EXACT, block)
@@ -306,9 +389,8 @@ class Offering:
         """
         if not held:
             return []
-        digests = await self._workers.run(exact_digests, self._study.series)
-        there, here = Counter(held), Counter(digests.values())
-        self._held = frozenset(key for key in digests if there[digests[key]] >= here[digests[key]])
+        self._held_digests = held
+        await self._find_held()
         unsent = self.outbox.unsettled
         spared = [n for n, offered in self.offered.items() if offered.job.key in self._held]
         for number in spared:
@@ -318,6 +400,13 @@ class Offering:
             self.ledger.verified(offered.job, offered.owned_voxels)
         self._changed.set()
         return spared
+
+    async def _find_held(self) -> None:
+        """Which layers of the plans as they are now the receiver has."""
+        if self._held_digests:
+            digests = await self._workers.run(exact_digests, tuple(self.series))
+            there, here = Counter(self._held_digests), Counter(digests.values())
+            self._held = frozenset(k for k in digests if there[digests[k]] >= here[digests[k]])
 
     def on_focus(self, focus: m.Focus) -> None:
         """The reader looks somewhere: what is not sent yet is put in another order."""
@@ -337,7 +426,7 @@ class Offering:
     # -- inside -------------------------------------------------------------------------------
 
     def _series(self, job: LayerJob) -> Series:
-        return self._study.series[job.key.series]
+        return self.series[job.key.series]
 
     async def _note(self, outcome: Outcome) -> None:
         if self._spool is not None:
@@ -358,14 +447,21 @@ class Offering:
         self._changed.clear()
 
 
-def _read_back(spool: Spool) -> tuple[dict[int, Spooled], dict[int, Outcome]]:
+def _grown(series: Series) -> Grown:
+    return Grown(series.plan, series.segmentation.reason, series.thinking is None)
+
+
+def _read_back(spool: Spool) -> tuple[dict[int, Spooled], dict[int, Outcome], list[Grown]]:
     """Encodings and outcomes by number; of what is settled only the offer is kept."""
     spooled: dict[int, Spooled] = {}
+    plans: list[Grown] = []
     outcomes: dict[int, Outcome] = {}
     for item in spool.replay():
         if isinstance(item, Spooled):
             spooled[item.offer.number] = item
+        elif isinstance(item, Grown):
+            plans.append(item)
         elif item.number in spooled:
             outcomes[item.number] = item
             spooled[item.number] = replace(spooled[item.number], payload=b"")
-    return spooled, outcomes
+    return spooled, outcomes, plans

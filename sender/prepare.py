@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from protocol import limits
 from protocol.messages import Manifest, SeriesManifest
+from sender.growing import open_series
 from sender.layering import cut_layers, make_plan
 from sender.read.source import read_study
 from sender.segment.base import Segmentation
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sender.layering import LayerJob
     from sender.segment.base import Segmenter
     from sender.settings import SendSettings
+    from shared.geometry import Box
     from shared.volume import Volume
 
 
@@ -46,6 +48,9 @@ class Series:
     """Voxels that the ROIs own."""
     kept_voxels: int
     """Voxels that are to become exact: all but discarded background."""
+    tissue: Box
+    thinking: Segmenter | None = None
+    """Has not given its last answer: the plan will grow, see `sender.growth`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,17 @@ class Study:
 
 
 def prepare_study(
-    paths: Sequence[Path], settings: SendSettings, *, series: int | None, volume: int | None
+    paths: Sequence[Path],
+    settings: SendSettings,
+    *,
+    series: int | None,
+    volume: int | None,
+    wait: bool = True,
 ) -> Study:
     """Read, segment, map and plan. Blocking; run it in a worker.
+
+    Args:
+        wait: for a segmenter that is slow; else series are prepared of which it is `thinking`.
 
     Raises:
         InputError: nothing here is ours to send, or it is damaged, or a mask fits nothing.
@@ -79,12 +92,22 @@ def prepare_study(
         raise InputError(paths[0], f"{len(found.volumes)} series, more than {limits.MAX_SERIES}")
     ordered = _roi_first(found.volumes, segmenter)
     prepared = tuple(
-        _prepare_series(number, candidate, segmenter if fits else None, settings)
+        _prepare_series(number, candidate, segmenter if fits else None, settings, wait=wait)
         for number, (candidate, fits) in enumerate(ordered)
     )
+    if not any(each.thinking for each in prepared):
+        leave_rois(prepared, settings)
+    return Study(prepared, found.left_out)
+
+
+def leave_rois(prepared: Sequence[Series], settings: SendSettings) -> None:
+    """Write the ROIs used, where that is asked for. Blocking.
+
+    Raises:
+        MedroiError: they cannot be written there, or not in that form.
+    """
     if settings.roi_out is not None:
         write_rois(settings.roi_out, [(each.volume, each.segmentation) for each in prepared])
-    return Study(prepared, found.left_out)
 
 
 def _roi_first(volumes: Sequence[Volume], segmenter: Segmenter) -> list[tuple[Volume, bool]]:
@@ -111,17 +134,26 @@ def _roi_first(volumes: Sequence[Volume], segmenter: Segmenter) -> list[tuple[Vo
 
 
 def _prepare_series(
-    number: int, volume: Volume, segmenter: Segmenter | None, settings: SendSettings
+    number: int,
+    volume: Volume,
+    segmenter: Segmenter | None,
+    settings: SendSettings,
+    *,
+    wait: bool,
 ) -> Series:
     voxels = volume.voxels
-    segmentation = _segment(number, volume, segmenter)
-    plan = make_plan(
-        number,
-        volume.header,
-        segmentation.rois,
-        segmentation.tissue or tissue_box(volume),
-        discard_background=settings.background is Background.DISCARD,
-    )
+    discard = settings.background is Background.DISCARD
+    thinking = segmenter if segmenter is not None and segmenter.slow and not wait else None
+    if thinking is not None:
+        segmentation = Segmentation((), "Not known yet.", thinking.name)
+        tissue = tissue_box(volume)
+        plan = open_series(number, volume.header, tissue, discard_background=discard).plan
+    else:
+        segmentation = segment_series(number, volume, segmenter)
+        tissue = segmentation.tissue or tissue_box(volume)
+        plan = make_plan(
+            number, volume.header, segmentation.rois, tissue, discard_background=discard
+        )
     entry = SeriesManifest(
         header=volume.header,
         samples=fit_sample_map(voxels),
@@ -129,19 +161,25 @@ def _prepare_series(
         value_range=value_range(voxels),
         digest=volume_digest(volume.header, voxels),
     )
-    jobs = tuple(cut_layers(plan))
-    return Series(
-        volume,
-        entry,
-        plan,
-        segmentation,
-        jobs,
+    series = Series(volume, entry, plan, segmentation, (), 0, 0, tissue, thinking)
+    return with_plan(series, plan)
+
+
+def with_plan(series: Series, plan: Plan) -> Series:
+    """A series whose plan is another, with what follows from that."""
+    exact: tuple[RegionKind, ...] = (RegionKind.ROI, RegionKind.TISSUE, RegionKind.BACKGROUND)
+    if series.thinking is not None:  # all that is shown will be exact, as far as is known
+        exact = (RegionKind.SURROUNDINGS,)
+    return replace(
+        series,
+        plan=plan,
+        jobs=tuple(cut_layers(plan)),
         roi_voxels=_owned(plan, RegionKind.ROI),
-        kept_voxels=_owned(plan, RegionKind.ROI, RegionKind.TISSUE, RegionKind.BACKGROUND),
+        kept_voxels=_owned(plan, *exact),
     )
 
 
-def _segment(number: int, volume: Volume, segmenter: Segmenter | None) -> Segmentation:
+def segment_series(number: int, volume: Volume, segmenter: Segmenter | None) -> Segmentation:
     """The last answer. A mask of the first series that cannot be brought onto a later one (marks
     outside it, contours across it) is no ROI of that one, and no reason to send nothing."""
     if segmenter is None:
@@ -149,11 +187,20 @@ def _segment(number: int, volume: Volume, segmenter: Segmenter | None) -> Segmen
     try:
         *_, segmentation = segmenter.segment(volume)
     except InputError as error:
-        if number == 0:
-            raise
-        reason = f"The ROI belongs to another series: {error.why}."
-        return Segmentation((), reason, segmenter.name)
+        return for_another(number, segmenter, error)
     return segmentation
+
+
+def for_another(number: int, segmenter: Segmenter, error: InputError) -> Segmentation:
+    """The answer for a series that a segmenter refuses.
+
+    Raises:
+        InputError: it is the first one.
+    """
+    if number == 0:
+        raise error
+    reason = f"The ROI belongs to another series: {error.why}."
+    return Segmentation((), reason, segmenter.name)
 
 
 def _owned(plan: Plan, *kinds: RegionKind) -> int:

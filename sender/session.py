@@ -19,6 +19,7 @@ from protocol.pace import Pace
 from protocol.states import State
 from sender.call import Call
 from sender.caller import Caller
+from sender.growth import Growth
 from sender.offering import Offering
 from sender.progress import progress_of
 from shared.display import Progress
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from protocol.events import Event
-    from sender.prepare import Study
+    from sender.prepare import Series, Study
     from sender.settings import SendSettings
     from sender.spool import Spool
     from shared.clock import Clock
@@ -54,6 +55,7 @@ class SendingSession:
         open_spool: Callable[[Study, bytes], Spool | None] = lambda study, fresh: None,
         on_mark: Callable[[m.Mark], None] = lambda mark: None,
         on_trouble: Callable[[MedroiError | None], None] = lambda error: None,
+        on_answer: Callable[[Series], None] = lambda series: None,
         give_up_s: float | None = None,
     ) -> None:
         """
@@ -61,6 +63,7 @@ class SendingSession:
             dial: opens a transport to the receiver; `TransportClosed` where that may work later.
             open_spool: of a study; the second argument names its session if it is a new one.
             on_trouble: there is no line, and why; None once there is one again.
+            on_answer: a slow segmenter has found ROIs of a series, or has found its last.
             give_up_s: without any line for so long the session ends; None for never.
         """
         self._workers = workers
@@ -71,6 +74,7 @@ class SendingSession:
         self._open_spool = open_spool
         self._on_mark = on_mark
         self._on_trouble = on_trouble
+        self._on_answer = on_answer
         self._in_trouble = False
         self._caller = Caller(dial, self, clock, chance, give_up_s=give_up_s)
         self._prepared = asyncio.Event()
@@ -109,7 +113,9 @@ class SendingSession:
             with one_error():
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._caller.run())
+                    growing = group.create_task(self._grow())
                     await self._direct(preparing)
+                    growing.cancel()
         finally:
             if self._spool is not None:
                 self._spool.close()
@@ -130,13 +136,33 @@ class SendingSession:
     async def _open(self, study: Study) -> None:
         self._spool = await self._workers.run(self._open_spool, study, self._session)
         self.offering = Offering(
-            study, self._settings, self._workers, self._spool, self._rate_bps, self._wake
+            study,
+            self._settings,
+            self._workers,
+            self._spool,
+            self._rate_bps,
+            self._wake,
+            self._on_plan,
         )
         if self._spool is not None and self._spool.resumed:
             self._session, self._known = self._spool.session, True
             self._generation = 1
             await self.offering.restore()
         self._began_s = self._clock.now_s()
+
+    async def _grow(self) -> None:
+        """Let plans grow with what a slow segmenter finds."""
+        await self._prepared.wait()
+        assert self.offering is not None  # opened with the study
+        await Growth(self.offering, self._workers, self._settings, self._on_answer).run()
+
+    def _on_plan(self, plan: m.Plan) -> None:
+        """Send it, if there is a line; the next one is sent the newest anyway."""
+        if self.call is None:
+            return
+        if self.call.connection.state in (State.OFFERED, State.STREAMING):
+            self.call.connection.plan(plan)
+            self.call.pump.wake()
 
     # -- connections --------------------------------------------------------------------------
 
@@ -194,7 +220,7 @@ class SendingSession:
         assert self.offering is not None
         self._known = True
         call.connection.offer(self._study.manifest, self.offering.outbox)
-        for series in self._study.series:
+        for series in self.offering.series:
             call.connection.plan(series.plan)
         self._become(call)
 
@@ -203,9 +229,7 @@ class SendingSession:
         assert self.offering is not None  # it has been opened
         if self._accepted or self.offering.has_settled:
             self._session, self._generation, self._accepted = self._chance.randbytes(16), 1, False
-            if self._spool is not None:
-                await self._workers.run(self._spool.start_over, self._session)
-            self.offering.start_over()
+            await self.offering.forget(self._session)
             await call.attach(self._session, self._generation, accepted=False)
         self._begin(call)
 
@@ -215,7 +239,7 @@ class SendingSession:
         if standing.finished:
             self.offering.finish()
         heard = call.connection.go_on(standing, self.offering.outbox)
-        for series, version in zip(self._study.series, standing.plans, strict=False):
+        for series, version in zip(self.offering.series, standing.plans, strict=False):
             if series.plan.version > version:
                 call.connection.plan(series.plan)
         self._become(call)

@@ -2,8 +2,10 @@
 
 One folder a study, plan and clinic, with one log in it. An encoding's record is its error (u64
 voxels, two float64), the length of its offer (u32), the offer as a message, and its bytes; that of
-one that is settled, or that did not prove right at the receiver, is its number (u32). An encoding
-is on the disk before its first byte leaves; what became of it the receiver says in any case.
+one that is settled, or that did not prove right at the receiver, is its number (u32); that of a
+plan that has grown is whether it is the last (u8), the length of the reason (u16), the reason, and
+the plan as a message. An encoding or a plan is on the disk before its first byte leaves; what
+became of it the receiver says in any case.
 
 Blocking; one thread at a time uses a spool.
 """
@@ -29,16 +31,18 @@ from shared.folders import own_folder
 from shared.recordlog import Record, RecordLog, read_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sender.prepare import Study
     from sender.settings import SendSettings
 
 _NAME = "encoded.log"
-_MAGIC = b"medroi-spool-1"
+_MAGIC = b"medroi-spool-2"
 _HEAD_BYTES = len(_MAGIC) + limits.TOKEN_BYTES
 _FIDELITY = struct.Struct("!QddI")
 _NUMBER = struct.Struct("!I")
+_GROWN = struct.Struct("!BH")
+_REASON_BYTES = 4096
 _NAME_DIGITS = 16
 _KEPT_S = 30 * 86_400.0
 """A study that nobody has gone on with for a month is forgotten."""
@@ -48,6 +52,7 @@ class _Kind(IntEnum):
     ENCODING = 1
     SETTLED = 2
     WRONG = 3
+    GROWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,16 @@ class Outcome:
     number: int
     settled: bool
     """False: it did not prove right at the receiver, and has to be made in another form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A plan that has grown since its session began."""
+
+    plan: m.Plan
+    reason: str
+    last: bool
+    """It will not grow any more."""
 
 
 class Spool:
@@ -111,16 +126,18 @@ class Spool:
         os.utime(folder)
         return cls(folder, head[len(_MAGIC) :] if resumed else fresh, log, resumed=resumed)
 
-    def replay(self) -> Iterator[Spooled | Outcome]:
-        """Encodings in the order in which they were made, and what became of them."""
+    def replay(self) -> Iterator[Spooled | Outcome | Grown]:
+        """Plans and encodings in the order in which they were made, and what became of these."""
         for (kind, content), _ in self._log.replay():
             try:
                 if kind == _Kind.ENCODING:
                     yield _unpack(content)
+                elif kind == _Kind.GROWN:
+                    yield _unpack_grown(content)
                 else:
                     (number,) = _NUMBER.unpack(content)
                     yield Outcome(number, kind == _Kind.SETTLED)
-            except (struct.error, RemoteProtocolError):
+            except (struct.error, UnicodeDecodeError, RemoteProtocolError):
                 return
 
     def put(self, offer: m.LayerOffer, payload: bytes, fidelity: Fidelity) -> None:
@@ -144,8 +161,18 @@ class Spool:
         kind = _Kind.SETTLED if outcome.settled else _Kind.WRONG
         self._log.append([Record(kind, _NUMBER.pack(outcome.number))], sync=False)
 
-    def start_over(self, session: bytes) -> None:
-        """Forget everything: the receiver has.
+    def put_plan(self, grown: Grown) -> None:
+        """Keep a plan that has grown.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        reason = grown.reason.encode()[:_REASON_BYTES]
+        head = _GROWN.pack(grown.last, len(reason))
+        self._log.append([Record(_Kind.GROWN, head + reason + pack_message(grown.plan))])
+
+    def start_over(self, session: bytes, plans: Iterable[Grown] = ()) -> None:
+        """Forget everything but how far plans have grown: the receiver has.
 
         Raises:
             OSError: the disk does not take it.
@@ -154,6 +181,8 @@ class Spool:
         self._log = RecordLog(self._folder / _NAME, _MAGIC + session)
         self._log.lock()
         self.session = session
+        for grown in plans:
+            self.put_plan(grown)
 
     def close(self) -> None:
         """Leave it for another process."""
@@ -182,6 +211,15 @@ def _unpack(content: bytes) -> Spooled:
     if not isinstance(offer, m.LayerOffer) or len(payload) != offer.size_bytes:
         raise RemoteProtocolError("a spooled encoding that is not what its offer says")
     return Spooled(offer, payload, Fidelity(voxels, squared_error, max_error))
+
+
+def _unpack_grown(content: bytes) -> Grown:
+    last, size = _GROWN.unpack_from(content)
+    start = _GROWN.size
+    plan = unpack_message(content[start + size :])
+    if not isinstance(plan, m.Plan):
+        raise RemoteProtocolError("a spooled plan that is none")
+    return Grown(plan, content[start : start + size].decode(errors="replace"), bool(last))
 
 
 def _forget_old(base: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from sender.prepare import Study
+    from sender.prepare import Series, Study
     from sender.session import SendingSession
     from sender.settings import SendSettings
     from sender.spool import Spool
@@ -115,6 +115,7 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             open_spool=partial(_open_spool, transfer, display),
             on_mark=lambda mark: display.say(_mark_line(run, mark)),
             on_trouble=lambda error: display.say(_trouble_line(error)),
+            on_answer=lambda series: display.say(_answer_line(run, series)),
             give_up_s=transfer.give_up_s,
         )
         showing = group.create_task(_show(run, run.session, display))
@@ -141,7 +142,11 @@ def _read(transfer: Transfer) -> Study:
     from sender.prepare import prepare_study
 
     return prepare_study(
-        transfer.paths, transfer.settings, series=transfer.series, volume=transfer.volume
+        transfer.paths,
+        transfer.settings,
+        series=transfer.series,
+        volume=transfer.volume,
+        wait=False,
     )
 
 
@@ -200,6 +205,16 @@ def _mark_line(run: _Run, mark: Mark) -> str:
     return f"{line} ({fidelity.psnr_db(run.study.series[0].entry.value_range):.1f} dB)"
 
 
+def _answer_line(run: _Run, series: Series) -> str:
+    seconds = run.timeline.now_s()
+    first = "at a first look, " if series.thinking is not None else ""
+    if series.thinking is None:
+        run.timeline.mark("segmented")
+    return (
+        f"{seconds:8.2f} s  {series.entry.header.label}, ROI: {first}{series.segmentation.reason}"
+    )
+
+
 def _trouble_line(error: MedroiError | None) -> str:
     if error is None:
         return "the line is back"
@@ -216,9 +231,12 @@ def _leave_report(transfer: Transfer, run: _Run, path: Path, outcome: str, code:
     from sender.report import sender_report
     from shared.report import write_report
 
+    study = run.study
+    if study and run.session and run.session.offering:  # as its plans have grown
+        study = replace(study, series=tuple(run.session.offering.series))
     report = sender_report(
         run.session,
-        run.study,
+        study,
         run.timeline,
         run.course,
         transfer.link,

@@ -51,6 +51,11 @@ class AutoSegmenter:
             raise SettingsError(f"--roi auto expected, got auto:{argument}")
         return cls(margin_voxels)
 
+    @property
+    def slow(self) -> bool:
+        """The network is, and whether it is asked is found out on the way."""
+        return True
+
     def misfit(self, header: SeriesHeader) -> None:
         """It has an answer for every series."""
         return

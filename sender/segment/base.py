@@ -46,6 +46,11 @@ class Segmenter(Protocol):
         """How ``--roi`` calls it, without a file or a box, such as ``tissue:code``."""
         ...
 
+    @property
+    def slow(self) -> bool:
+        """Whether it thinks for so long that a study is sent meanwhile."""
+        ...
+
     def misfit(self, header: SeriesHeader) -> MedroiError | None:
         """Why it has no answer for a series: the error that `segment` would raise; else None.
 

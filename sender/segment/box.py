@@ -48,6 +48,11 @@ class BoxSegmenter:
                 f"--roi box:{argument} holds no voxel: 0 <= start < stop expected on every axis"
             ) from None
 
+    @property
+    def slow(self) -> bool:
+        """See `sender.segment.base.Segmenter`."""
+        return False
+
     def misfit(self, header: SeriesHeader) -> SettingsError | None:
         """The refusal of a box that reaches out of the series."""
         if self.box.inside(Box.whole(header.shape)):

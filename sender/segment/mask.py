@@ -54,6 +54,11 @@ class MaskSegmenter:
             )
         return cls(Path(argument), margin_voxels, ranks or Ranks())
 
+    @property
+    def slow(self) -> bool:
+        """See `sender.segment.base.Segmenter`."""
+        return False
+
     def misfit(self, header: SeriesHeader) -> InputError | None:
         """Why the mask does not belong to a series: it cannot be read, or lies elsewhere."""
         try:

@@ -110,6 +110,11 @@ class TissueSegmenter:
         """``tissue`` or ``tissue:code``."""
         return "tissue" if self.rule is TissueRule.PAPER else f"tissue:{self.rule}"
 
+    @property
+    def slow(self) -> bool:
+        """See `sender.segment.base.Segmenter`."""
+        return False
+
     def misfit(self, header: SeriesHeader) -> None:
         """It has an answer for every series."""
         return

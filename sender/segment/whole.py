@@ -32,6 +32,11 @@ class WholeSegmenter:
             raise SettingsError(f"--roi none takes nothing behind it, got {argument!r}")
         return cls()
 
+    @property
+    def slow(self) -> bool:
+        """See `sender.segment.base.Segmenter`."""
+        return False
+
     def misfit(self, header: SeriesHeader) -> None:
         """It has an answer for every series."""
         return

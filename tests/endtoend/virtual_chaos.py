@@ -27,6 +27,8 @@ from protocol.ranges import RangeSet
 from receiver import clinic as clinic_module
 from receiver.clinic import Clinic, Reception
 from receiver.decode import InlineDecoder
+from sender.growth import next_answer
+from sender.prepare import Study
 from sender.session import SendingSession
 from sender.settings import SendSettings
 from sender.spool import Spool
@@ -38,13 +40,12 @@ from shared.timeline import Timeline
 from shared.transports.simulated import SimulatedLine
 from shared.workers import InlineWorkers
 from tests.endtoend.virtual_transfer import cut_small, study_in
-from tests.sender.studies import brain
+from tests.sender.studies import TwoLooks, brain, not_thought_over
 from tests.virtual import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from sender.prepare import Study
     from shared.transports.simulated import SimulatedTransport
 
 SHAPE = (12, 64, 64)
@@ -54,6 +55,10 @@ FIRST_WINDOW_BYTES = 20 << 10
 """The first window, and frame headers, of which the window counts more than is in fragments."""
 GROUP_S = 0.2
 """What waits to be synced, and what comes while the group before it is."""
+THINKS_S = 1.0
+"""A slow segmenter over each answer."""
+_THINKING_EVERY = 4
+"""Every so manyth seed is run once more with a plan that grows."""
 UNTIL_S = 1200.0
 """Nothing goes wrong any more after so long, so that every transfer ends."""
 
@@ -71,6 +76,9 @@ class Mortal(InlineWorkers):
     async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         if self.dead:
             raise asyncio.CancelledError
+        asked: object = work
+        if asked is next_answer:
+            await asyncio.sleep(THINKS_S)
         return await super().run(work, *arguments)
 
 
@@ -404,8 +412,11 @@ class World:
                     file.write(bytes(min(4096, size - start)))
 
 
-def survive(folder: Path, seed: int) -> World:
+def survive(folder: Path, seed: int, *, thinking: bool = False) -> World:
     """Run a transfer under a seed to its end, and look at what has come of it.
+
+    Args:
+        thinking: plans grow meanwhile, for the segmenter takes its time.
 
     Raises:
         AssertionError: it is not exact, or something was sent again that need not have been.
@@ -428,6 +439,8 @@ def survive(folder: Path, seed: int) -> World:
         patch.setattr(os, "fdatasync", noted)
         cut_small(patch, 2 * SHAPE[1] * SHAPE[2])
         study = study_in(folder / "in", {"head.nii": brain(SHAPE)}, SETTINGS)
+        if thinking:
+            study = Study(tuple(not_thought_over(each, TwoLooks()) for each in study.series), ())
         world = run_virtual(main(), limit_s=40_000)
     (stored,) = world.out.glob("*/series-1.nii")
     assert stored.read_bytes() == (folder / "in" / "head.nii").read_bytes(), "it is not exact"
@@ -440,15 +453,20 @@ def survive(folder: Path, seed: int) -> World:
 def main() -> int:
     """``python -m tests.endtoend.virtual_chaos FIRST COUNT``: a line for each seed that fails."""
     first, count = int(sys.argv[1]), int(sys.argv[2])
-    failed = 0
+    runs = failed = 0
     for seed in range(first, first + count):
-        with TemporaryDirectory() as folder:
-            try:
-                survive(Path(folder), seed)
-            except Exception as error:  # whatever it is, the other seeds are to be seen too
-                failed += 1
-                print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
-    print(f"{count - failed} of {count} seeds from {first} ended exact", flush=True)
+        for thinking in (False, True) if seed % _THINKING_EVERY == 0 else (False,):
+            runs += 1
+            with TemporaryDirectory() as folder:
+                try:
+                    survive(Path(folder), seed, thinking=thinking)
+                except Exception as error:  # whatever it is, the other seeds are to be seen too
+                    failed += 1
+                    also = ", thinking" if thinking else ""
+                    print(f"seed {seed}{also}: {type(error).__name__}: {error}", flush=True)
+    print(
+        f"{runs - failed} of {runs} transfers of {count} seeds from {first} ended exact", flush=True
+    )
     return min(failed, 1)
 
 

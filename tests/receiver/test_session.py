@@ -557,7 +557,9 @@ def as_prepared(sent: Study) -> SendersStudy:
     segmentation = Segmentation((), "none", "none")
     jobs = tuple(cut_layers(sent.plan))
     size = sent.voxels.size
-    return SendersStudy((Series(volume, sent.entry, sent.plan, segmentation, jobs, 0, size),), ())
+    whole = Box.whole(_triple(sent.voxels.shape))
+    series = Series(volume, sent.entry, sent.plan, segmentation, jobs, 0, size, whole)
+    return SendersStudy((series,), ())
 
 
 def resumed_after_the_first_block(out: Path, voxels: NDArray[Any]) -> Ended:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from protocol.messages import SeriesManifest
+from sender.growing import open_series
 from sender.layering import cut_layers, make_plan
-from sender.prepare import Series, Study
+from sender.prepare import Series, Study, with_plan
 from sender.segment.base import Segmentation
 from shared.geometry import Box
 from shared.intensity import fit_sample_map, fit_window, value_range
@@ -20,13 +21,15 @@ from shared.volume import volume_digest
 from tests.sender.segment.volumes import volume_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from protocol.messages import Plan
     from sender.layering import LayerJob
+    from sender.segment.base import Segmenter
     from shared.geometry import Triple
+    from shared.header import SeriesHeader
     from shared.layer import Quality
     from shared.volume import Volume
 
@@ -87,7 +90,41 @@ def prepared(
         tuple(cut_layers(plan)),
         roi_voxels=owned_by(plan, {RegionKind.ROI}),
         kept_voxels=owned_by(plan, {RegionKind.ROI, RegionKind.TISSUE, RegionKind.BACKGROUND}),
+        tissue=tissue or whole,
     )
+
+
+class TwoLooks:
+    """A segmenter that thinks: it sees a part at first, and more when it looks again."""
+
+    name = "twolooks"
+    slow = True
+
+    def __init__(self, *looks: tuple[Box, ...]) -> None:
+        self.looks = looks or (
+            (Box((2, 10, 10), (4, 20, 20)),),
+            (Box((2, 10, 10), (5, 24, 20)), Box((8, 40, 40), (9, 44, 44))),
+        )
+
+    def misfit(self, header: SeriesHeader) -> None:
+        return
+
+    def native(self, header: SeriesHeader) -> bool:
+        return True
+
+    def segment(self, volume: Volume) -> Iterator[Segmentation]:
+        for boxes in self.looks:
+            yield Segmentation(rois_of(*boxes), f"Found in {len(boxes)} places.", self.name)
+
+
+def not_thought_over(series: Series, segmenter: Segmenter, *, discard: bool = False) -> Series:
+    """A prepared series as it is while a slow segmenter has not answered yet."""
+    first = open_series(
+        series.plan.series, series.volume.header, series.tissue, discard_background=discard
+    )
+    segmentation = Segmentation((), "Not known yet.", segmenter.name)
+    series = replace(series, segmentation=segmentation, thinking=segmenter)
+    return with_plan(series, first.plan)
 
 
 def study_of(*series: Series) -> Study:

@@ -47,6 +47,7 @@ class OnlyFor:
     """Series that it has an answer for, but that it was not drawn on."""
     failing: tuple[str, ...] = ()
     name = "only"
+    slow: bool = False
 
     def misfit(self, header: SeriesHeader) -> MedroiError | None:
         if header.label in (self.label, *self.resampled, *self.failing):

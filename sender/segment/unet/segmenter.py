@@ -68,6 +68,11 @@ class UnetSegmenter:
             raise SettingsError(f"--roi unet expected, got unet:{argument}")
         return cls(margin_voxels)
 
+    @property
+    def slow(self) -> bool:
+        """Some seconds."""
+        return True
+
     def misfit(self, header: SeriesHeader) -> MedroiError | None:
         """What keeps the network from being run at all: it is the user who chose it."""
         return why_not()
