@@ -64,7 +64,7 @@ class GrowingVolume:
         self.roi, self.whole = Count(), Count(Box.whole(entry.header.shape).voxels)
         """How far the ROI has come; and all that is not discarded, planned already or not."""
         self.discarded_voxels = 0
-        self._is_planned = False
+        self.is_planned = False
         """Every voxel has a region that will make it exact, or is discarded: no ROI is to come."""
         self.previews: list[tuple[Box, float]] = []
         """(box, largest error) of every preview painted."""
@@ -96,7 +96,7 @@ class GrowingVolume:
             for region in plan.regions
             if Quality.EXACT in QUALITIES[region.kind]
         )
-        self._is_planned = planned == Box.whole(self.entry.header.shape).voxels
+        self.is_planned = planned == Box.whole(self.entry.header.shape).voxels
 
     def _rois(self) -> list[Region]:
         """The ROIs by what they mark, less what earlier ones mark: whoever sends those voxels.
@@ -251,7 +251,7 @@ class GrowingVolume:
             if mark is Mark.WHOLE_EXACT:
                 reached = self.proven
             elif mark is Mark.ROI_EXACT:  # what a coarse answer found is not all of it
-                reached = reached and self._is_planned
+                reached = reached and self.is_planned
             if reached and mark not in self._reached:
                 self._reached.add(mark)
                 fresh.append(mark)

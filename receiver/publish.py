@@ -104,7 +104,8 @@ def badge(volume: GrowingVolume) -> str:
     parts = []
     if roi.total:
         done = roi.share(Quality.VERIFIED)
-        parts.append("ROI EXACT" if done == 1 else f"ROI {_percent(done)} exact")
+        whole_roi = "ROI EXACT" if volume.is_planned else "ROI exact as far as it is known"
+        parts.append(whole_roi if done == 1 else f"ROI {_percent(done)} exact")
     parts.append(f"whole {_percent(whole.share(Quality.VERIFIED))} exact")
     seen = whole.share(Quality.PREVIEW)
     if seen < 1:

@@ -27,13 +27,15 @@ def progress_of(offering: Offering, window: Window | None, elapsed_s: float) -> 
 
     unsent = [job for job, left in waiting if left]
     roi_share = _share(ledger.verified_roi_voxels, ledger.roi_voxels)
+    if offering.is_growing:  # it is not known how large the ROI will be
+        roi_share = 0.0
     whole_share = _share(ledger.verified_voxels, ledger.kept_voxels)
 
     def eta_s(share: float, *, roi_only: bool) -> float | None:
         """The link's time for what is left; where the link waits for the encoders, theirs."""
         if share == 1:
             return 0.0
-        if not rate:
+        if not rate or (roi_only and offering.is_growing):
             return None
         size = sum(left for job, left in waiting if _counts(job, roi_only=roi_only))
         rest = ledger.estimate_bytes(job for job in pending if _counts(job, roi_only=roi_only))

@@ -207,7 +207,7 @@ def _mark_line(run: _Run, mark: Mark) -> str:
 
 def _answer_line(run: _Run, series: Series) -> str:
     seconds = run.timeline.now_s()
-    first = "at a first look, " if series.thinking is not None else ""
+    first = "(first look) " if series.thinking is not None else ""
     if series.thinking is None:
         run.timeline.mark("segmented")
     return (

@@ -33,7 +33,11 @@ def voxels_of(job: LayerJob) -> int:
 
 
 def offering_of(
-    ledger: Ledger, pending: list[LayerJob], given: dict[int, tuple[LayerJob, int]]
+    ledger: Ledger,
+    pending: list[LayerJob],
+    given: dict[int, tuple[LayerJob, int]],
+    *,
+    growing: bool = False,
 ) -> Offering:
     """What progress asks an offering for."""
     unsettled = {number: left for number, (_, left) in given.items()}
@@ -41,6 +45,7 @@ def offering_of(
         "Offering",
         SimpleNamespace(
             ledger=ledger,
+            is_growing=growing,
             schedule=Schedule(pending),
             offered={number: Offered(job, voxels_of(job)) for number, (job, _) in given.items()},
             outbox=SimpleNamespace(unsettled=unsettled),
@@ -150,3 +155,9 @@ def test_the_counts_of_these_tests_are_those_of_the_plan() -> None:
     kinds: set[RegionKind] = {region.kind for region in PLAN.regions}
     surroundings = next(kind for kind in kinds if kind.value == "surroundings")
     assert owned_by(PLAN, kinds - {surroundings}) == VOXELS
+
+
+def test_of_an_roi_that_is_still_being_found_no_share_and_no_time_is_told() -> None:
+    offering = offering_of(Ledger(VOXELS, 0), [], {}, growing=True)
+    told = progress_of(offering, None, 1.0)
+    assert (told.roi_fraction, told.roi_eta_s) == (0.0, None)
