@@ -36,7 +36,7 @@ lint: $(VENV)/test
 	$(BIN)/lint-imports
 
 bench: $(VENV)/test peers
-	$(BIN)/python -m tests.bench latency, goodput, window, connect, memory
+	$(BIN)/python -m tests.bench latency, goodput, window, connect, memory, segmentation
 
 bench-all: $(VENV)/test peers
 	$(BIN)/python -m tests.bench latency --all, goodput --all --outages, window, memory

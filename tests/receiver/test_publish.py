@@ -190,7 +190,10 @@ def test_the_badge_says_what_was_not_sent(tmp_path: Path) -> None:
 def test_an_roi_that_is_the_first_thing_planned_is_not_the_whole(tmp_path: Path) -> None:
     sent = study(plan=replace(PLAN, regions=REGIONS[:1]))
     volume = grown(tmp_path, sent, ("roi0", Quality.EXACT))
-    assert badge(volume) == f"ROI exact as far as it is known, whole 6 % exact, 94 % missing - {WARNING}"
+    assert (
+        badge(volume)
+        == f"ROI exact as far as it is known, whole 6 % exact, 94 % missing - {WARNING}"
+    )
 
 
 def test_it_watches_a_whole_session(tmp_path: Path) -> None:
