@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
     from shared.role import Role
     from shared.trust.proof import Claim
 
-    host, port = _address(options.listen)
+    host, port = _address("--listen", options.listen)
     reception = Reception(
         host=host,
         port=port,
@@ -63,14 +63,15 @@ def _run(options: argparse.Namespace) -> ExitCode:
         pictures=options.pictures,
         quiet=options.quiet,
         credentials=credentials_of(options, Claim(Role.RECEIVER, PROTOCOL_VERSION), listens=True),
+        api=_address("--api", options.api) if options.api else None,
     )
     return run_on_loop(receive(reception))
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(flag: str, text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
-        raise SettingsError(f"--listen {text}: HOST:PORT expected, such as 127.0.0.1:8765")
+        raise SettingsError(f"{flag} {text}: HOST:PORT expected, such as 127.0.0.1:8765")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
@@ -89,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="leave a report")
     parser.add_argument(
         "--pictures", action="store_true", help="leave a PNG of three planes at each stage"
+    )
+    parser.add_argument(
+        "--api",
+        metavar="HOST:PORT",
+        help="answer viewers of this machine there: where studies stand, and what they look at",
     )
     add_trust_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")

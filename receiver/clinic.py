@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,7 @@ from receiver.log import SessionLog
 from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
-from receiver.store import folder_of
+from receiver.store import TOKEN_NAME, folder_of
 from receiver.visit import Visit
 from shared.clock import SystemClock
 from shared.display import Display, Progress, open_display
@@ -24,6 +25,7 @@ from shared.transports.tasks import TaskOwner
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
     from types import TracebackType
 
@@ -52,6 +54,8 @@ class Reception:
     pictures: bool
     quiet: bool
     credentials: Credentials | None = None
+    api: tuple[str, int] | None = None
+    """Where viewers of this machine are answered; None for nowhere."""
 
 
 async def receive(reception: Reception) -> ExitCode:
@@ -71,6 +75,7 @@ async def receive(reception: Reception) -> ExitCode:
             await workers.run(_warm_up)
             async with (
                 Clinic(reception, workers, decoders, display) as clinic,
+                _viewers(reception, clinic) as api_url,
                 listen(
                     reception.host,
                     reception.port,
@@ -82,7 +87,24 @@ async def receive(reception: Reception) -> ExitCode:
                 ) as listener,
             ):
                 print(f"listening on {listener.url}", flush=True)
+                if api_url:
+                    print(
+                        f"viewers: {api_url}, the token is in {reception.out / TOKEN_NAME}",
+                        flush=True,
+                    )
                 return await clinic.until_done()
+
+
+@asynccontextmanager
+async def _viewers(reception: Reception, clinic: Clinic) -> AsyncIterator[str]:
+    if reception.api is None:
+        yield ""
+        return
+    from receiver.api import serving
+
+    host, port = reception.api
+    async with serving(clinic, host, port, reception.out) as url:
+        yield url
 
 
 @dataclass(slots=True)
@@ -154,6 +176,11 @@ class Clinic:
             self._display.say(f"a connection without a study: {error or 'it was closed'}")
         elif session.is_waiting and session.exact is None and not session.is_over:
             self._display.say(f"waiting for the sender: {error or 'it closed the connection'}")
+
+    def sessions(self) -> list[ReceivingSession]:
+        """See `receiver.api.Rooms`."""
+        live = [each.session for each in self._attended.values()]
+        return [session for session in live if session.manifest is not None]
 
     # -- sessions -----------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class SendingSession:
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self._left_bytes = 0
         self.pace = Pace()
-        """What the site allows itself; may be set at any time."""
+        """What the site allows itself; may be set at any time, and `wake` called."""
         self.call: Call | None = None
         """The connection that has the session."""
         self.offering: Offering | None = None
@@ -130,7 +130,7 @@ class SendingSession:
     async def _open(self, study: Study) -> None:
         self._spool = await self._workers.run(self._open_spool, study, self._session)
         self.offering = Offering(
-            study, self._settings, self._workers, self._spool, self._rate_bps, self._wake
+            study, self._settings, self._workers, self._spool, self._rate_bps, self.wake
         )
         if self._spool is not None and self._spool.resumed:
             self._session, self._known = self._spool.session, True
@@ -305,17 +305,25 @@ class SendingSession:
             return Progress("reading", 0.0, 0.0, 0.0, None, None)
         window = self.call.connection.window if self.call and not self._in_trouble else None
         progress = progress_of(self.offering, window, self._clock.now_s() - self._began_s)
-        return replace(progress, stage="no line") if self._in_trouble else progress
+        if self._in_trouble:
+            return replace(progress, stage="no line")
+        return replace(progress, stage="others first") if self.pace.held else progress
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a line, and something to say over it."""
+        return self.call is not None and not self._in_trouble and not self.is_done
+
+    def wake(self) -> None:
+        """There may be something to send, or leave to send it."""
+        if self.call is not None:
+            self.call.pump.wake()
 
     # -- inside -------------------------------------------------------------------------------
 
     def _rate_bps(self) -> float:
         window = self.call.connection.window if self.call else None
         return window.rate_bps if window and window.is_telling else 0.0
-
-    def _wake(self) -> None:
-        if self.call is not None:
-            self.call.pump.wake()
 
     def _on_sent(self) -> None:
         if self.offering is not None:

@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING
 
 from protocol import limits
 from protocol.messages import Mark
-from shared.clock import SystemClock
+from sender import bwlimit, turns
+from sender.turns import Turn, Urgency, clinic_folder
+from shared.clock import SystemClock, local_minute
 from shared.display import open_display
 from shared.errors import ExitCode, MedroiError
+from shared.folders import state_folder
 from shared.tasks import one_error
 from shared.timeline import Course, Timeline
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from sender.bwlimit import Timetable
     from sender.prepare import Study
     from sender.session import SendingSession
     from sender.settings import SendSettings
@@ -58,6 +62,8 @@ class Transfer:
     give_up_s: float | None = None
     """Without a line for so long it ends; None for never."""
     credentials: Credentials | None = None
+    bwlimit: Timetable | None = None
+    urgency: Urgency = Urgency.ROUTINE
 
 
 @dataclass(slots=True)
@@ -95,6 +101,26 @@ async def send(transfer: Transfer) -> ExitCode:
     return code
 
 
+async def send_each(transfers: Sequence[Transfer]) -> ExitCode:
+    """Send one study after the other; one that fails does not keep the others from going.
+
+    Raises:
+        MedroiError: the first that failed, once all have been tried.
+    """
+    failures: list[MedroiError] = []
+    for transfer in transfers:
+        try:
+            await send(transfer)
+        except MedroiError as error:
+            name = " ".join(map(str, transfer.paths))
+            with open_display(quiet=False) as display:
+                display.say(f"{name} was not sent: {error}")
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return ExitCode.OK
+
+
 async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         preparing = group.create_task(_prepare(transfer, run, workers, display))
@@ -117,9 +143,15 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             on_trouble=lambda error: display.say(_trouble_line(error)),
             give_up_s=transfer.give_up_s,
         )
-        showing = group.create_task(_show(run, run.session, display))
+        beside = [group.create_task(_show(run, run.session, display))]
+        if transfer.bwlimit is not None:
+            beside.append(group.create_task(_keep_limit(transfer.bwlimit, run.session)))
+        if (turn := _take_place(transfer, display)) is not None:
+            stack.callback(turn.leave)
+            beside.append(group.create_task(_keep_turn(turn, run.session)))
         await run.session.run(preparing)
-        showing.cancel()
+        for task in beside:
+            task.cancel()
 
 
 async def _prepare(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> Study:
@@ -178,6 +210,27 @@ def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes
         why = error.strerror or error
         display.say(f"no spool in {base} ({why}): if this is stopped, layers are encoded anew")
         return None
+
+
+def _take_place(transfer: Transfer, display: Display) -> Turn | None:
+    """In the row of those that send from here; nobody waits for us where there is no row."""
+    folder = clinic_folder(state_folder() / "queue", transfer.url)
+    turn = Turn(folder, transfer.urgency, " ".join(map(str, transfer.paths)))
+    try:
+        turn.enter()
+    except OSError as error:
+        why = error.strerror or error
+        display.say(f"no queue in {folder} ({why}): this does not give way to other studies")
+        return None
+    return turn
+
+
+async def _keep_limit(timetable: Timetable, session: SendingSession) -> None:
+    await bwlimit.keep(timetable, session.pace, session.wake, SystemClock(), local_minute)
+
+
+async def _keep_turn(turn: Turn, session: SendingSession) -> None:
+    await turns.keep(turn, session.pace, lambda: session.is_ready, session.wake, SystemClock())
 
 
 async def _show(run: _Run, session: SendingSession, display: Display) -> None:
