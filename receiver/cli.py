@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
+from shared.transports.webrtc.flags import add_transport_flags, ways_of
 from shared.trust.flags import add_trust_flags, credentials_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
         pictures=options.pictures,
         quiet=options.quiet,
         credentials=credentials_of(options, Claim(Role.RECEIVER, PROTOCOL_VERSION), listens=True),
+        ways=ways_of(options),
     )
     return run_on_loop(receive(reception))
 
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pictures", action="store_true", help="leave a PNG of three planes at each stage"
     )
     add_trust_flags(parser)
+    add_transport_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
     parser.add_argument("--version", action="version", version=SOFTWARE)
     return parser

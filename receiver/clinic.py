@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from protocol import limits
+from receiver.channels import Channels
 from receiver.decode import ChildDecoders
 from receiver.log import SessionLog
 from receiver.publish import Publisher
@@ -21,6 +22,7 @@ from shared.layer import Quality
 from shared.report import write_report
 from shared.timeline import Timeline
 from shared.transports.tasks import TaskOwner
+from shared.transports.webrtc.flags import Ways
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Reception:
     pictures: bool
     quiet: bool
     credentials: Credentials | None = None
+    ways: Ways = field(default_factory=Ways)
 
 
 async def receive(reception: Reception) -> ExitCode:
@@ -117,6 +120,7 @@ class Clinic:
         """By study."""
         self._finding = asyncio.Lock()
         self._owner = TaskOwner()
+        self._channels = Channels(reception.ways, self._owner, self.take_channel, display.say)
         self._done: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self) -> Self:
@@ -137,7 +141,14 @@ class Clinic:
 
     async def take(self, transport: Transport) -> None:
         """One connection, from its hello to its end. A peer's faults end here."""
-        visit = Visit(transport, self._clock, self._find)
+        await self._take(Visit(transport, self._clock, self._find, self._channels.offered))
+
+    async def take_channel(self, transport: Transport) -> None:
+        """The same of a data channel, which may be one in reserve and never say a word."""
+        visit = Visit(transport, self._clock, self._find, self._channels.offered, is_reserve=True)
+        await self._take(visit)
+
+    async def _take(self, visit: Visit) -> None:
         error: MedroiError | None = None
         try:
             await visit.run()
@@ -151,7 +162,8 @@ class Clinic:
         if isinstance(session, ReceivingSession):
             session.detach(visit, error)
         if not isinstance(session, ReceivingSession) or session.manifest is None:
-            self._display.say(f"a connection without a study: {error or 'it was closed'}")
+            if not visit.is_beside:
+                self._display.say(f"a connection without a study: {error or 'it was closed'}")
         elif session.is_waiting and session.exact is None and not session.is_over:
             self._display.say(f"waiting for the sender: {error or 'it closed the connection'}")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
+from shared.transports.webrtc.flags import Choice, add_transport_flags, ways_of
 from shared.trust.flags import add_trust_flags, credentials_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def _run(options: argparse.Namespace) -> ExitCode:
         preview_codec=options.preview_codec,
         background=Background(options.background),
     )
+    ways = ways_of(options)
+    if options.link and ways.choice is Choice.WEBRTC:
+        raise SettingsError("--link shapes a WebSocket: it does not go with --transport webrtc")
     transfer = Transfer(
         paths=tuple(Path(path) for path in options.study),
         url=options.to or "",
@@ -78,6 +82,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
         spool=options.spool,
         give_up_s=options.give_up,
         credentials=credentials_of(options, Claim(Role.SENDER, PROTOCOL_VERSION), listens=False),
+        ways=ways,
     )
     if options.dry_run:
         return dry_run(transfer)
@@ -140,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         help="end when the clinic could not be reached for so long (default: try on)",
     )
     add_trust_flags(parser)
+    add_transport_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
     parser.add_argument("--version", action="version", version=SOFTWARE)
     return parser

@@ -16,6 +16,7 @@ from shared.display import open_display
 from shared.errors import ExitCode, MedroiError
 from shared.tasks import one_error
 from shared.timeline import Course, Timeline
+from shared.transports.webrtc.flags import Choice, Ways
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Transfer:
     give_up_s: float | None = None
     """Without a line for so long it ends; None for never."""
     credentials: Credentials | None = None
+    ways: Ways = field(default_factory=Ways)
 
 
 @dataclass(slots=True)
@@ -103,12 +105,16 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
         except MedroiError:
             await preparing  # what is wrong with the study is told before what is with the link
             raise
+        from sender.paths import Paths
         from sender.session import SendingSession
 
+        clock = SystemClock()
+        ways = Ways(Choice.WS) if transfer.link else transfer.ways  # nothing goes around the link
+        paths = Paths(dial, ways, clock, display.say)
         run.session = SendingSession(
-            dial,
+            paths.dial,
             workers,
-            SystemClock(),
+            clock,
             transfer.settings,
             run.timeline,
             random.SystemRandom(),
@@ -116,9 +122,14 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             on_mark=lambda mark: display.say(_mark_line(run, mark)),
             on_trouble=lambda error: display.say(_trouble_line(error)),
             give_up_s=transfer.give_up_s,
+            try_s=paths.try_s,
         )
-        showing = group.create_task(_show(run, run.session, display))
-        await run.session.run(preparing)
+        session = run.session
+        showing = group.create_task(_show(run, session, display))
+        keeping = group.create_task(paths.keep(lambda: session.call))
+        await session.run(preparing)
+        keeping.cancel()
+        await paths.close()
         showing.cancel()
 
 
