@@ -52,9 +52,13 @@ def _run(options: argparse.Namespace) -> ExitCode:
     from receiver.clinic import Reception, receive
     from shared.loop import run_on_loop
     from shared.role import Role
+    from shared.transports.address import parse_place
     from shared.trust.proof import Claim
 
-    host, port = _address(options.listen)
+    if bool(options.listen) == bool(options.dial):
+        raise SettingsError("either --listen HOST:PORT or --dial URL says where the sender is met")
+    host, port = parse_place(options.listen) if options.listen else ("", 0)
+    claim = Claim(Role.RECEIVER, PROTOCOL_VERSION)
     reception = Reception(
         host=host,
         port=port,
@@ -63,17 +67,11 @@ def _run(options: argparse.Namespace) -> ExitCode:
         report=options.report,
         pictures=options.pictures,
         quiet=options.quiet,
-        credentials=credentials_of(options, Claim(Role.RECEIVER, PROTOCOL_VERSION), listens=True),
+        credentials=credentials_of(options, claim, listens=bool(options.listen)),
         ways=ways_of(options),
+        dial=options.dial or "",
     )
     return run_on_loop(receive(reception))
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise SettingsError(f"--listen {text}: HOST:PORT expected, such as 127.0.0.1:8765")
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,9 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--listen", required=True, metavar="HOST:PORT", help="port 0 picks one that is free"
-    )
+    parser.add_argument("--listen", metavar="HOST:PORT", help="port 0 picks one that is free")
+    parser.add_argument("--dial", metavar="URL", help="instead: what medroi-send --listen printed")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--once", action="store_true", help="end after one study")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="leave a report")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from protocol import limits
 from receiver.channels import Channels
 from receiver.decode import ChildDecoders
+from receiver.dialling import Dialling
 from receiver.log import SessionLog
 from receiver.publish import Publisher
 from receiver.report import receiver_report
@@ -20,6 +23,7 @@ from shared.display import Display, Progress, open_display
 from shared.errors import ExitCode, MedroiError, SettingsError, TransportClosed
 from shared.layer import Quality
 from shared.report import write_report
+from shared.tasks import one_error
 from shared.timeline import Timeline
 from shared.transports.tasks import TaskOwner
 from shared.transports.webrtc.flags import Ways
@@ -55,6 +59,8 @@ class Reception:
     quiet: bool
     credentials: Credentials | None = None
     ways: Ways = field(default_factory=Ways)
+    dial: str = ""
+    """A sender that listens; then nobody is listened for at ``host`` and ``port``."""
 
 
 async def receive(reception: Reception) -> ExitCode:
@@ -63,8 +69,6 @@ async def receive(reception: Reception) -> ExitCode:
     Raises:
         SettingsError: the address or the folder cannot be used.
     """
-    from shared.transports.websocket import listen
-
     try:
         reception.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,20 +76,49 @@ async def receive(reception: Reception) -> ExitCode:
     with ThreadWorkers() as workers, open_display(quiet=reception.quiet) as display:
         async with ChildDecoders() as decoders:
             await workers.run(_warm_up)
-            async with (
-                Clinic(reception, workers, decoders, display) as clinic,
-                listen(
-                    reception.host,
-                    reception.port,
-                    clinic.take,
-                    max_frame_bytes=limits.MAX_FRAME_BYTES,
-                    credentials=reception.credentials,
-                    on_refused=display.say,
-                    close_timeout_s=_CLOSE_S,
-                ) as listener,
-            ):
-                print(f"listening on {listener.url}", flush=True)
-                return await clinic.until_done()
+            async with Clinic(reception, workers, decoders, display) as clinic:
+                meet = _dial if reception.dial else _listen
+                return await meet(reception, clinic, display)
+
+
+async def _listen(reception: Reception, clinic: Clinic, display: Display) -> ExitCode:
+    from shared.transports.websocket import listen
+
+    async with listen(
+        reception.host,
+        reception.port,
+        clinic.take,
+        max_frame_bytes=limits.MAX_FRAME_BYTES,
+        credentials=reception.credentials,
+        on_refused=display.say,
+        close_timeout_s=_CLOSE_S,
+    ) as listener:
+        print(f"listening on {listener.url}", flush=True)
+        return await clinic.until_done()
+
+
+async def _dial(reception: Reception, clinic: Clinic, display: Display) -> ExitCode:
+    from shared.transports.websocket import dial
+
+    dialling = Dialling(
+        partial(
+            dial,
+            reception.dial,
+            max_frame_bytes=limits.MAX_FRAME_BYTES,
+            credentials=reception.credentials,
+            close_timeout_s=_CLOSE_S,
+        ),
+        clinic.take,
+        SystemClock(),
+        random.SystemRandom(),
+        lambda error: display.say(f"no line: {error}; trying on"),
+    )
+    with one_error():
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(dialling.run())
+            code = await clinic.until_done()
+            running.cancel()
+    return code
 
 
 @dataclass(slots=True)

@@ -68,6 +68,9 @@ def _run(options: argparse.Namespace) -> ExitCode:
         background=Background(options.background),
     )
     ways = ways_of(options)
+    claim = Claim(Role.SENDER, PROTOCOL_VERSION)
+    if options.listen and (options.to or options.link):
+        raise SettingsError("--listen waits for a receiver that dials: without --to and --link")
     if options.link and ways.choice is Choice.WEBRTC:
         raise SettingsError("--link shapes a WebSocket: it does not go with --transport webrtc")
     transfer = Transfer(
@@ -81,12 +84,13 @@ def _run(options: argparse.Namespace) -> ExitCode:
         quiet=options.quiet,
         spool=options.spool,
         give_up_s=options.give_up,
-        credentials=credentials_of(options, Claim(Role.SENDER, PROTOCOL_VERSION), listens=False),
+        credentials=credentials_of(options, claim, listens=bool(options.listen)),
+        listen=options.listen or "",
         ways=ways,
     )
     if options.dry_run:
         return dry_run(transfer)
-    if not transfer.url:
+    if not transfer.url and not transfer.listen:
         raise SettingsError("--to URL says where to; medroi-recv prints it")
     return run_on_loop(send(transfer))
 
@@ -116,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         "study", nargs="+", metavar="STUDY", help="NIfTI files, DICOM files or folders of them"
     )
     parser.add_argument("--to", metavar="URL", help="what medroi-recv printed")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="instead: wait for medroi-recv --dial"
+    )
     parser.add_argument(
         "--roi",
         default="tissue",

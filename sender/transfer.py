@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.1
+_CLOSE_S = 2.0
 _MARK_NAMES = {
     Mark.CONNECTED: "connected",
     Mark.ROI_PREVIEW: "ROI preview",
@@ -60,6 +61,8 @@ class Transfer:
     """Without a line for so long it ends; None for never."""
     credentials: Credentials | None = None
     ways: Ways = field(default_factory=Ways)
+    listen: str = ""
+    """Where to wait for a receiver that dials; then ``url`` says nothing."""
 
 
 @dataclass(slots=True)
@@ -101,7 +104,7 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         preparing = group.create_task(_prepare(transfer, run, workers, display))
         try:
-            dial = await _dialler(transfer, stack)
+            dial = await _dialler(transfer, stack, display)
         except MedroiError:
             await preparing  # what is wrong with the study is told before what is with the link
             raise
@@ -156,12 +159,16 @@ def _read(transfer: Transfer) -> Study:
     )
 
 
-async def _dialler(transfer: Transfer, stack: AsyncExitStack) -> Callable[[], Awaitable[Transport]]:
+async def _dialler(
+    transfer: Transfer, stack: AsyncExitStack, display: Display
+) -> Callable[[], Awaitable[Transport]]:
     """What opens a transport: through our own emulated link where one is asked for."""
     from urllib.parse import urlsplit
 
     from shared.transports.websocket import dial
 
+    if transfer.listen:
+        return await _listen(transfer, stack, display)
     url = transfer.url
     if transfer.link:
         from shared.link import parse_link
@@ -178,13 +185,36 @@ async def _dialler(transfer: Transfer, stack: AsyncExitStack) -> Callable[[], Aw
     )
 
 
+async def _listen(
+    transfer: Transfer, stack: AsyncExitStack, display: Display
+) -> Callable[[], Awaitable[Transport]]:
+    """What waits for a receiver to open one."""
+    from shared.transports.address import parse_place
+    from shared.transports.arrivals import Arrivals
+    from shared.transports.websocket import listen
+
+    arrivals = Arrivals("receiver")
+    listener = await stack.enter_async_context(
+        listen(
+            *parse_place(transfer.listen),
+            arrivals.meet,
+            max_frame_bytes=limits.MAX_FRAME_BYTES,
+            credentials=transfer.credentials,
+            on_refused=display.say,
+            close_timeout_s=_CLOSE_S,
+        )
+    )
+    print(f"listening on {listener.url}", flush=True)
+    return arrivals.take
+
+
 def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes) -> Spool | None:
     """Where encodings are kept for another process; none where the disk does not take them."""
     from sender.spool import Spool, default_spool
 
     base = transfer.spool or default_spool()
     try:
-        return Spool.open(base, study, transfer.settings, transfer.url, fresh)
+        return Spool.open(base, study, transfer.settings, transfer.url or transfer.listen, fresh)
     except OSError as error:
         why = error.strerror or error
         display.say(f"no spool in {base} ({why}): if this is stopped, layers are encoded anew")
