@@ -43,6 +43,8 @@ MAX_REGIONS = 64
 """Of one series."""
 MAX_TEXT = 1024
 """Characters of any one text."""
+MAX_SDP_BYTES = 32_000
+"""Of one description of an end of a data channel; ours are 1 to 2 kB."""
 MAX_SPANS = 8_192
 """Ranges of encodings' numbers in one message, a sixteenth of what could be: numbers settle nearly
 in order."""

@@ -29,7 +29,7 @@ _RATE_WINDOW_MIN_S, _RATE_WINDOW_SWINGS_S = 0.5, 3.0
 _RTT_WINDOW_S = 10.0
 _PROBE_GAIN = 1.25
 _STARTUP_RTT_FACTOR, _STARTUP_RTT_SLACK_S = 1.5, 0.010
-_STARTUP_QUEUED_RTTS = 0.5
+_STARTUP_QUEUED_RTTS = 0.25
 _FULL_RATE_GROWTH, _FULL_RATE_ROUNDS = 1.25, 3
 _SILENCE_S, _SILENCE_RTTS = 0.5, 4.0
 """Without an acknowledgement for this long, whichever is more, the link may have changed."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
+from shared.transports.webrtc.flags import Choice, add_transport_flags, ways_of
 from shared.trust.flags import add_trust_flags, credentials_of
 
 if TYPE_CHECKING:
@@ -94,6 +95,12 @@ def _send(options: argparse.Namespace) -> ExitCode:
         background=Background(options.background),
     )
     paths = tuple(Path(path) for path in options.study)
+    ways = ways_of(options)
+    claim = Claim(Role.SENDER, PROTOCOL_VERSION)
+    if options.listen and (options.to or options.link):
+        raise SettingsError("--listen waits for a receiver that dials: without --to and --link")
+    if options.link and ways.choice is Choice.WEBRTC:
+        raise SettingsError("--link shapes a WebSocket: it does not go with --transport webrtc")
     transfer = Transfer(
         paths=paths,
         url=options.to or "",
@@ -105,13 +112,15 @@ def _send(options: argparse.Namespace) -> ExitCode:
         quiet=options.quiet,
         spool=options.spool,
         give_up_s=options.give_up,
-        credentials=credentials_of(options, Claim(Role.SENDER, PROTOCOL_VERSION), listens=False),
+        credentials=credentials_of(options, claim, listens=bool(options.listen)),
+        listen=options.listen or "",
+        ways=ways,
         bwlimit=parse_bwlimit(options.bwlimit) if options.bwlimit else None,
         urgency=Urgency(options.priority),
     )
     if options.dry_run:
         return dry_run(transfer)
-    if not transfer.url:
+    if not transfer.url and not transfer.listen:
         raise SettingsError("--to URL says where to; medroi-recv prints it")
     if not options.each:
         return run_on_loop(send(transfer))
@@ -148,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         help="NIfTI files, DICOM files or folders of them; 'queue' lists who sends from here",
     )
     parser.add_argument("--to", metavar="URL", help="what medroi-recv printed")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="instead: wait for medroi-recv --dial"
+    )
     parser.add_argument(
         "--roi",
         default="tissue",
@@ -191,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
         help='bit/s, such as 256k, or by the time of day: "08:00,256k 20:00,off"',
     )
     add_trust_flags(parser)
+    add_transport_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
     parser.add_argument("--version", action="version", version=SOFTWARE)
     return parser

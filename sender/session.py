@@ -55,6 +55,7 @@ class SendingSession:
         on_mark: Callable[[m.Mark], None] = lambda mark: None,
         on_trouble: Callable[[MedroiError | None], None] = lambda error: None,
         give_up_s: float | None = None,
+        try_s: float | None = None,
     ) -> None:
         """
         Args:
@@ -62,6 +63,7 @@ class SendingSession:
             open_spool: of a study; the second argument names its session if it is a new one.
             on_trouble: there is no line, and why; None once there is one again.
             give_up_s: without any line for so long the session ends; None for never.
+            try_s: for one ``dial`` and what follows; None for what a WebSocket takes.
         """
         self._workers = workers
         self._clock = clock
@@ -72,7 +74,7 @@ class SendingSession:
         self._on_mark = on_mark
         self._on_trouble = on_trouble
         self._in_trouble = False
-        self._caller = Caller(dial, self, clock, chance, give_up_s=give_up_s)
+        self._caller = Caller(dial, self, clock, chance, give_up_s=give_up_s, try_s=try_s)
         self._prepared = asyncio.Event()
         self._begun = asyncio.Event()
         self._done = asyncio.Event()

@@ -19,6 +19,7 @@ from shared.errors import ExitCode, MedroiError
 from shared.folders import state_folder
 from shared.tasks import one_error
 from shared.timeline import Course, Timeline
+from shared.transports.webrtc.flags import Choice, Ways
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.1
+_CLOSE_S = 2.0
 _MARK_NAMES = {
     Mark.CONNECTED: "connected",
     Mark.ROI_PREVIEW: "ROI preview",
@@ -64,6 +66,9 @@ class Transfer:
     credentials: Credentials | None = None
     bwlimit: Timetable | None = None
     urgency: Urgency = Urgency.ROUTINE
+    ways: Ways = field(default_factory=Ways)
+    listen: str = ""
+    """Where to wait for a receiver that dials; then ``url`` says nothing."""
 
 
 @dataclass(slots=True)
@@ -125,16 +130,20 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         preparing = group.create_task(_prepare(transfer, run, workers, display))
         try:
-            dial = await _dialler(transfer, stack)
+            dial = await _dialler(transfer, stack, display)
         except MedroiError:
             await preparing  # what is wrong with the study is told before what is with the link
             raise
+        from sender.paths import Paths
         from sender.session import SendingSession
 
+        clock = SystemClock()
+        ways = Ways(Choice.WS) if transfer.link else transfer.ways  # nothing goes around the link
+        paths = Paths(dial, ways, clock, display.say)
         run.session = SendingSession(
-            dial,
+            paths.dial,
             workers,
-            SystemClock(),
+            clock,
             transfer.settings,
             run.timeline,
             random.SystemRandom(),
@@ -142,16 +151,22 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             on_mark=lambda mark: display.say(_mark_line(run, mark)),
             on_trouble=lambda error: display.say(_trouble_line(error)),
             give_up_s=transfer.give_up_s,
+            try_s=paths.try_s,
         )
-        beside = [group.create_task(_show(run, run.session, display))]
+        session = run.session
+        beside = [
+            group.create_task(_show(run, session, display)),
+            group.create_task(paths.keep(lambda: session.call)),
+        ]
         if transfer.bwlimit is not None:
-            beside.append(group.create_task(_keep_limit(transfer.bwlimit, run.session)))
+            beside.append(group.create_task(_keep_limit(transfer.bwlimit, session)))
         if (turn := _take_place(transfer, display)) is not None:
             stack.callback(turn.leave)
-            beside.append(group.create_task(_keep_turn(turn, run.session)))
-        await run.session.run(preparing)
+            beside.append(group.create_task(_keep_turn(turn, session)))
+        await session.run(preparing)
         for task in beside:
             task.cancel()
+        await paths.close()
 
 
 async def _prepare(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> Study:
@@ -177,12 +192,16 @@ def _read(transfer: Transfer) -> Study:
     )
 
 
-async def _dialler(transfer: Transfer, stack: AsyncExitStack) -> Callable[[], Awaitable[Transport]]:
+async def _dialler(
+    transfer: Transfer, stack: AsyncExitStack, display: Display
+) -> Callable[[], Awaitable[Transport]]:
     """What opens a transport: through our own emulated link where one is asked for."""
     from urllib.parse import urlsplit
 
     from shared.transports.websocket import dial
 
+    if transfer.listen:
+        return await _listen(transfer, stack, display)
     url = transfer.url
     if transfer.link:
         from shared.link import parse_link
@@ -199,13 +218,36 @@ async def _dialler(transfer: Transfer, stack: AsyncExitStack) -> Callable[[], Aw
     )
 
 
+async def _listen(
+    transfer: Transfer, stack: AsyncExitStack, display: Display
+) -> Callable[[], Awaitable[Transport]]:
+    """What waits for a receiver to open one."""
+    from shared.transports.address import parse_place
+    from shared.transports.arrivals import Arrivals
+    from shared.transports.websocket import listen
+
+    arrivals = Arrivals("receiver")
+    listener = await stack.enter_async_context(
+        listen(
+            *parse_place(transfer.listen),
+            arrivals.meet,
+            max_frame_bytes=limits.MAX_FRAME_BYTES,
+            credentials=transfer.credentials,
+            on_refused=display.say,
+            close_timeout_s=_CLOSE_S,
+        )
+    )
+    print(f"listening on {listener.url}", flush=True)
+    return arrivals.take
+
+
 def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes) -> Spool | None:
     """Where encodings are kept for another process; none where the disk does not take them."""
     from sender.spool import Spool, default_spool
 
     base = transfer.spool or default_spool()
     try:
-        return Spool.open(base, study, transfer.settings, transfer.url, fresh)
+        return Spool.open(base, study, transfer.settings, transfer.url or transfer.listen, fresh)
     except OSError as error:
         why = error.strerror or error
         display.say(f"no spool in {base} ({why}): if this is stopped, layers are encoded anew")
@@ -214,7 +256,7 @@ def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes
 
 def _take_place(transfer: Transfer, display: Display) -> Turn | None:
     """In the row of those that send from here; nobody waits for us where there is no row."""
-    folder = clinic_folder(state_folder() / "queue", transfer.url)
+    folder = clinic_folder(state_folder() / "queue", transfer.url or f"//{transfer.listen}")
     turn = Turn(folder, transfer.urgency, " ".join(map(str, transfer.paths)))
     try:
         turn.enter()
