@@ -48,6 +48,8 @@ MAX_PLAN_BYTES = 896 << 10
 """Of one plan, all its masks included; it must fit a frame."""
 MAX_TEXT = 1024
 """Characters of any one text."""
+MAX_SDP_BYTES = 32_000
+"""Of one description of an end of a data channel; ours are 1 to 2 kB."""
 MAX_SPANS = 8_192
 """Ranges of encodings' numbers in one message, a sixteenth of what could be: numbers settle nearly
 in order."""

@@ -11,6 +11,8 @@
                      <------------------  Ack, Stored, LayerVerdict, StageReached
                      <------------------  Focus, Pause, Resume, Again, Want
     Withdraw         ------------------>
+    ChannelOffer     ------------------>  (either may go unused: it is for another path)
+                     <------------------  ChannelAnswer
     End              ------------------>
                      <------------------  Done
     Farewell         <----------------->  (either end, at any time, with the reason)
@@ -20,7 +22,7 @@ Fragments, the pieces of encodings, are not messages: `frames` has them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -269,6 +271,29 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelOffer:
+    """The sender offers a WebRTC data channel, another path to the same receiver. Nothing of a
+    session is in it: a connection over the channel begins with a hello, like any other."""
+
+    number: int
+    """Of this connection's offers; the answer repeats it."""
+    secret: bytes = field(repr=False)
+    """32 random bytes, which both ends prove on the channel."""
+    sdp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAnswer:
+    """What the receiver says to an offered channel."""
+
+    number: int
+    sdp: bytes
+    """Empty: there will be no channel."""
+    reason: str
+    """Why there will be none."""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """Everything of the plan has been sent."""
 
@@ -323,9 +348,13 @@ Message = (
     | Resume
     | Again
     | Want
+    | ChannelOffer
+    | ChannelAnswer
     | End
     | Done
     | Farewell
 )
-Answer = Stored | LayerVerdict | StageReached | Focus | Pause | Resume | Again | Want
+Answer = (
+    Stored | LayerVerdict | StageReached | Focus | Pause | Resume | Again | Want | ChannelAnswer
+)
 """What a receiver says of its own accord while a study comes."""

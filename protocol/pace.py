@@ -18,6 +18,8 @@ class Pace:
     def __init__(self, rate_bps: float | None = None) -> None:
         self.rate_bps = rate_bps
         """Bits per second, frame headers included; None for no limit. May be set at any time."""
+        self.held = False
+        """Others go first: no fragment may leave for now. May be set at any time."""
         self._free_s = 0.0
         self._waiting = False
 
@@ -31,7 +33,7 @@ class Pace:
     def has_room(self, now_s: float) -> bool:
         """Whether another fragment may leave."""
         self._waiting = self.rate_bps is not None and now_s < self._free_s
-        return not self._waiting
+        return not self._waiting and not self.held
 
     def on_sent(self, size_bytes: int, now_s: float) -> None:
         """A frame of this size leaves."""
@@ -39,5 +41,5 @@ class Pace:
             self._free_s = max(self._free_s, now_s) + size_bytes * 8 / self.rate_bps
 
     def opens_s(self) -> float | None:
-        """When the fragment that was refused may leave; None where none was."""
-        return self._free_s if self._waiting else None
+        """When the fragment that was refused may leave; None where time alone does not tell."""
+        return self._free_s if self._waiting and not self.held else None

@@ -196,6 +196,16 @@ _TABLE: tuple[tuple[int, type[Any], Field[Any]], ...] = (
         ),
     ),
     (21, m.Stored, record(m.Stored, parts=listing(_received, limits.MAX_OPEN_LAYERS))),
+    (
+        22,
+        m.ChannelOffer,
+        record(m.ChannelOffer, number=count(_U32), secret=digest(), sdp=blob(limits.MAX_SDP_BYTES)),
+    ),
+    (
+        23,
+        m.ChannelAnswer,
+        record(m.ChannelAnswer, number=count(_U32), sdp=blob(limits.MAX_SDP_BYTES), reason=text()),
+    ),
 )
 _LARGEST = {
     _MANIFEST: limits.MAX_FRAME_BYTES,

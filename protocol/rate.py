@@ -19,16 +19,17 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from protocol.stalls import Stalls
+from protocol.stalls import Stalls, Swings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RATE_ROUNDS = 8
-_RATE_WINDOW_MIN_S = 0.5
+_RATE_WINDOW_MIN_S, _RATE_WINDOW_SWINGS_S = 0.5, 3.0
 _RTT_WINDOW_S = 10.0
 _PROBE_GAIN = 1.25
 _STARTUP_RTT_FACTOR, _STARTUP_RTT_SLACK_S = 1.5, 0.010
+_STARTUP_QUEUED_RTTS = 0.25
 _FULL_RATE_GROWTH, _FULL_RATE_ROUNDS = 1.25, 3
 _SILENCE_S, _SILENCE_RTTS = 0.5, 4.0
 """Without an acknowledgement for this long, whichever is more, the link may have changed."""
@@ -74,7 +75,10 @@ class Window:
         self._rates: deque[tuple[float, float]] = deque()  # (time, bytes/s), falling
         self._rtts: deque[tuple[float, float]] = deque()  # (time, s), rising
         self._stalls = Stalls()
-        self._round_rtt_s = inf
+        self._swings = Swings()
+        self._queued_s = inf
+        """Since when round trips have shown a queue, while opening."""
+        self._opened_bytes = 0
         self._startup_bytes: int | None = _FIRST_WINDOW_BYTES
         self._full_rate, self._full_rounds, self._round_end = 0.0, 0, 0
         self._cycle_s = 0.0
@@ -134,7 +138,11 @@ class Window:
     @property
     def stall_s(self) -> float:
         """What the window holds beside a round trip, against stalls."""
-        return self._stalls.longest_s(self.rtt_s)
+        return max(self._stalls.longest_s(self.rtt_s), self._swings_s)
+
+    @property
+    def _swings_s(self) -> float:
+        return self._swings.slack_s(self.rate_bps / 8)
 
     def has_room(self, now_s: float) -> bool:
         """Whether another fragment may leave."""
@@ -159,6 +167,7 @@ class Window:
     def on_idle(self) -> None:
         """There was room and nothing to send: what is under way now will not fill the link."""
         self._limited_bytes = max(self._sent_bytes, 1)
+        self._swings.on_idle()
 
     def on_ack(self, received_bytes: int, rtt_s: float, now_s: float) -> None:
         """The peer has received this many frame bytes in all; its newest took ``rtt_s``.
@@ -169,7 +178,11 @@ class Window:
             return
         acked = received_bytes - self._delivered_bytes
         gap_s = self._gap_s(now_s)
-        self._stalls.on_ack(gap_s, acked, self.rate_bps / 8, self.losses(), now_s)
+        if self._startup_bytes is None and self._delivered_bytes >= self._opened_bytes:
+            # Opening may well have filled the link's queue: what was lost then says nothing.
+            self._swings.on_ack(acked, now_s)
+            held = min(int(self.rate_bps / 8 * gap_s), self.in_flight_bytes)
+            self._stalls.on_ack(gap_s, acked, held, self.losses(), now_s)
         if gap_s > max(_SILENCE_S, _SILENCE_RTTS * self.rtt_s):
             self._begin_anew(gap_s, now_s)
         newest: _Sent | None = None
@@ -190,18 +203,20 @@ class Window:
 
     def _leave_startup(self, newest: _Sent, rtt_s: float, now_s: float) -> None:
         """Stop doubling once a queue shows, or once the rate no longer grows."""
-        self._round_rtt_s = min(self._round_rtt_s, rtt_s)
-        queued = False
+        if rtt_s <= _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S:
+            self._queued_s = inf
+        self._queued_s = min(self._queued_s, now_s)
+        # For a while: a single slow one may have waited behind a lost packet.
+        queued = now_s - self._queued_s > _STARTUP_QUEUED_RTTS * self.rtt_s
         if newest.end_bytes > self._round_end:
-            # Of a whole round: a single slow one may have waited behind a lost packet.
-            queued = self._round_rtt_s > _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S
-            self._round_end, self._round_rtt_s = self._sent_bytes, inf
+            self._round_end = self._sent_bytes
             if self.rate_bps > self._full_rate * _FULL_RATE_GROWTH:
                 self._full_rate, self._full_rounds = self.rate_bps, 0
             elif not newest.limited:
                 self._full_rounds += 1
         if queued or self._full_rounds >= _FULL_RATE_ROUNDS:
             self._startup_bytes = None
+            self._opened_bytes = self._sent_bytes
             self._cycle_s = now_s - self.rtt_s  # begin behind the probing phase
             self._drained_s = now_s
 
@@ -214,7 +229,7 @@ class Window:
         if self._startup_bytes is None:
             self._startup_bytes = self.size_bytes(now_s)
             self._full_rate, self._full_rounds, self._round_end = 0.0, 0, self._sent_bytes
-            self._round_rtt_s = inf
+            self._queued_s = inf
         self._rates = deque((at_s + gap_s, rate) for at_s, rate in self._rates)
 
     def _draining(self, now_s: float) -> bool:
@@ -225,7 +240,8 @@ class Window:
 
     def _push_rate(self, rate: float, now_s: float) -> None:
         round_s = self.rtt_s + self.stall_s
-        window_s = max(_RATE_ROUNDS * round_s, _RATE_WINDOW_MIN_S)
+        least_s = _RATE_WINDOW_SWINGS_S if self._swings_s else _RATE_WINDOW_MIN_S
+        window_s = max(_RATE_ROUNDS * round_s, least_s)
         while self._rates and self._rates[-1][1] <= rate:
             self._rates.pop()
         self._rates.append((now_s, rate))

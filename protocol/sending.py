@@ -121,6 +121,11 @@ class SendingConnection:
         if out is not None and out.announced:
             self._say(m.Withdraw(number))
 
+    def signal(self, offer: m.ChannelOffer) -> None:
+        """Offer a data channel; `ChannelAnswer` follows, unless the connection ends before."""
+        self._state = advance(SENDER, self._state, Act.SIGNAL)
+        self._say(offer)
+
     def end(self, study: bytes) -> None:
         """Say that everything has been sent, once every layer is settled; `Done` follows.
 

@@ -48,6 +48,7 @@ class Act(Enum):
     REFUSE = "refuse"
     ANSWER = "answer"
     """Acknowledge, judge a layer, report a stage, ask for something."""
+    SIGNAL = "offer a channel"
     FINISH = "finish"
     LEAVE = "leave"
 
@@ -64,6 +65,8 @@ _OPEN = (
     State.STREAMING,
     State.ENDING,
 )
+
+_GREETED = (State.READY, State.ATTACHED, State.OFFERED, State.STREAMING, State.ENDING)
 
 
 def _stay(states: tuple[State, ...], causes: tuple[Cause, ...]) -> Table:
@@ -91,6 +94,8 @@ SENDER: Table = {
     (State.ENDING, m.Accept): State.ENDING,
     (State.ENDING, m.Done): State.DONE,
     **_stay((State.OFFERED, State.STREAMING), (Act.PLAN,)),
+    **_stay(_GREETED, (Act.SIGNAL, m.ChannelAnswer)),
+    (State.DONE, m.ChannelAnswer): State.DONE,
     **_stay((State.ATTACHED, State.OFFERED), (m.Standing,)),
     **_stay((State.GREETING, State.READY, State.ATTACHED, State.DONE), (m.Ack,)),
     **_stay(
@@ -123,9 +128,8 @@ RECEIVER: Table = {
     (State.STREAMING, m.End): State.ENDING,
     (State.ENDING, Act.FINISH): State.DONE,
     **_stay((State.OFFERED, State.STREAMING), (m.Plan, m.LayerOffer, m.Withdraw)),
-    **_stay(
-        (State.READY, State.ATTACHED, State.OFFERED, State.STREAMING, State.ENDING), (Act.ANSWER,)
-    ),
+    **_stay(_GREETED, (Act.ANSWER, m.ChannelOffer)),
+    (State.DONE, m.ChannelOffer): State.DONE,
     **_LEAVING,
 }
 

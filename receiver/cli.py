@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
+from shared.transports.webrtc.flags import add_transport_flags, ways_of
 from shared.trust.flags import add_trust_flags, credentials_of
 
 if TYPE_CHECKING:
@@ -51,9 +52,13 @@ def _run(options: argparse.Namespace) -> ExitCode:
     from receiver.clinic import Reception, receive
     from shared.loop import run_on_loop
     from shared.role import Role
+    from shared.transports.address import parse_place
     from shared.trust.proof import Claim
 
-    host, port = _address(options.listen)
+    if bool(options.listen) == bool(options.dial):
+        raise SettingsError("either --listen HOST:PORT or --dial URL says where the sender is met")
+    host, port = parse_place(options.listen) if options.listen else ("", 0)
+    claim = Claim(Role.RECEIVER, PROTOCOL_VERSION)
     reception = Reception(
         host=host,
         port=port,
@@ -62,16 +67,12 @@ def _run(options: argparse.Namespace) -> ExitCode:
         report=options.report,
         pictures=options.pictures,
         quiet=options.quiet,
-        credentials=credentials_of(options, Claim(Role.RECEIVER, PROTOCOL_VERSION), listens=True),
+        credentials=credentials_of(options, claim, listens=bool(options.listen)),
+        ways=ways_of(options),
+        dial=options.dial or "",
+        api=parse_place(options.api, "--api") if options.api else None,
     )
     return run_on_loop(receive(reception))
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise SettingsError(f"--listen {text}: HOST:PORT expected, such as 127.0.0.1:8765")
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,16 +82,21 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--listen", required=True, metavar="HOST:PORT", help="port 0 picks one that is free"
-    )
+    parser.add_argument("--listen", metavar="HOST:PORT", help="port 0 picks one that is free")
+    parser.add_argument("--dial", metavar="URL", help="instead: what medroi-send --listen printed")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--once", action="store_true", help="end after one study")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="leave a report")
     parser.add_argument(
         "--pictures", action="store_true", help="leave a PNG of three planes at each stage"
     )
+    parser.add_argument(
+        "--api",
+        metavar="HOST:PORT",
+        help="answer viewers of this machine there: where studies stand, and what they look at",
+    )
     add_trust_flags(parser)
+    add_transport_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
     parser.add_argument("--version", action="version", version=SOFTWARE)
     return parser

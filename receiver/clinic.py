@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import random
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from protocol import limits
+from receiver.channels import Channels
 from receiver.decode import ChildDecoders
+from receiver.dialling import Dialling
 from receiver.log import SessionLog
 from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
-from receiver.store import folder_of
+from receiver.store import TOKEN_NAME, folder_of
 from receiver.visit import Visit
 from shared.clock import SystemClock
 from shared.display import Display, Progress, open_display
 from shared.errors import ExitCode, MedroiError, SettingsError, TransportClosed
 from shared.layer import Quality
 from shared.report import write_report
+from shared.tasks import one_error
 from shared.timeline import Timeline
 from shared.transports.tasks import TaskOwner
+from shared.transports.webrtc.flags import Ways
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
     from types import TracebackType
 
@@ -52,6 +60,11 @@ class Reception:
     pictures: bool
     quiet: bool
     credentials: Credentials | None = None
+    api: tuple[str, int] | None = None
+    """Where viewers of this machine are answered; None for nowhere."""
+    ways: Ways = field(default_factory=Ways)
+    dial: str = ""
+    """A sender that listens; then nobody is listened for at ``host`` and ``port``."""
 
 
 async def receive(reception: Reception) -> ExitCode:
@@ -60,8 +73,6 @@ async def receive(reception: Reception) -> ExitCode:
     Raises:
         SettingsError: the address or the folder cannot be used.
     """
-    from shared.transports.websocket import listen
-
     try:
         reception.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -71,18 +82,69 @@ async def receive(reception: Reception) -> ExitCode:
             await workers.run(_warm_up)
             async with (
                 Clinic(reception, workers, decoders, display) as clinic,
-                listen(
-                    reception.host,
-                    reception.port,
-                    clinic.take,
-                    max_frame_bytes=limits.MAX_FRAME_BYTES,
-                    credentials=reception.credentials,
-                    on_refused=display.say,
-                    close_timeout_s=_CLOSE_S,
-                ) as listener,
+                _viewers(reception, clinic) as api_url,
             ):
-                print(f"listening on {listener.url}", flush=True)
-                return await clinic.until_done()
+                meet = _dial if reception.dial else _listen
+                return await meet(reception, clinic, display, api_url)
+
+
+async def _listen(reception: Reception, clinic: Clinic, display: Display, api_url: str) -> ExitCode:
+    from shared.transports.websocket import listen
+
+    async with listen(
+        reception.host,
+        reception.port,
+        clinic.take,
+        max_frame_bytes=limits.MAX_FRAME_BYTES,
+        credentials=reception.credentials,
+        on_refused=display.say,
+        close_timeout_s=_CLOSE_S,
+    ) as listener:
+        print(f"listening on {listener.url}", flush=True)
+        _tell_viewers(reception, api_url)
+        return await clinic.until_done()
+
+
+async def _dial(reception: Reception, clinic: Clinic, display: Display, api_url: str) -> ExitCode:
+    from shared.transports.websocket import dial
+
+    _tell_viewers(reception, api_url)
+    dialling = Dialling(
+        partial(
+            dial,
+            reception.dial,
+            max_frame_bytes=limits.MAX_FRAME_BYTES,
+            credentials=reception.credentials,
+            close_timeout_s=_CLOSE_S,
+        ),
+        clinic.take,
+        SystemClock(),
+        random.SystemRandom(),
+        lambda error: display.say(f"no line: {error}; trying on"),
+    )
+    with one_error():
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(dialling.run())
+            code = await clinic.until_done()
+            running.cancel()
+    return code
+
+
+def _tell_viewers(reception: Reception, url: str) -> None:
+    if url:
+        print(f"viewers: {url}, the token is in {reception.out / TOKEN_NAME}", flush=True)
+
+
+@asynccontextmanager
+async def _viewers(reception: Reception, clinic: Clinic) -> AsyncIterator[str]:
+    if reception.api is None:
+        yield ""
+        return
+    from receiver.api import serving
+
+    host, port = reception.api
+    async with serving(clinic, host, port, reception.out) as url:
+        yield url
 
 
 @dataclass(slots=True)
@@ -117,6 +179,7 @@ class Clinic:
         """By study."""
         self._finding = asyncio.Lock()
         self._owner = TaskOwner()
+        self._channels = Channels(reception.ways, self._owner, self.take_channel, display.say)
         self._done: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self) -> Self:
@@ -137,7 +200,14 @@ class Clinic:
 
     async def take(self, transport: Transport) -> None:
         """One connection, from its hello to its end. A peer's faults end here."""
-        visit = Visit(transport, self._clock, self._find)
+        await self._take(Visit(transport, self._clock, self._find, self._channels.offered))
+
+    async def take_channel(self, transport: Transport) -> None:
+        """The same of a data channel, which may be one in reserve and never say a word."""
+        visit = Visit(transport, self._clock, self._find, self._channels.offered, is_reserve=True)
+        await self._take(visit)
+
+    async def _take(self, visit: Visit) -> None:
         error: MedroiError | None = None
         try:
             await visit.run()
@@ -151,9 +221,15 @@ class Clinic:
         if isinstance(session, ReceivingSession):
             session.detach(visit, error)
         if not isinstance(session, ReceivingSession) or session.manifest is None:
-            self._display.say(f"a connection without a study: {error or 'it was closed'}")
+            if not visit.is_beside:
+                self._display.say(f"a connection without a study: {error or 'it was closed'}")
         elif session.is_waiting and session.exact is None and not session.is_over:
             self._display.say(f"waiting for the sender: {error or 'it closed the connection'}")
+
+    def sessions(self) -> list[ReceivingSession]:
+        """See `receiver.api.Rooms`."""
+        live = [each.session for each in self._attended.values()]
+        return [session for session in live if session.manifest is not None]
 
     # -- sessions -----------------------------------------------------------------------------
 

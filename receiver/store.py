@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _NAME_DIGITS = 16
 
 
+TOKEN_NAME = "api.token"
+"""Beside the studies' folders: what a viewer shows to be answered (`receiver.api`)."""
+
+
 def study_folder(out: Path, manifest: Manifest) -> Path:
     """Where a study is put, named by its own digest."""
     return out / manifest.study.hex()[:_NAME_DIGITS]

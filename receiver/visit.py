@@ -56,7 +56,16 @@ class Visit:
         transport: Transport,
         clock: Clock,
         find: Callable[[m.Attach], Awaitable[Host]],
+        on_channel: Callable[[Visit, m.ChannelOffer], None] | None = None,
+        *,
+        is_reserve: bool = False,
     ) -> None:
+        """``on_channel`` answers an offered channel; ``is_reserve`` says that the connection may
+        be silent for as long as another one has the session.
+        """
+        self._on_channel = on_channel
+        self._is_reserve = is_reserve
+        self._has_signalled = False
         self.transport = transport
         self.connection = ReceivingConnection(software=SOFTWARE)
         self.pump = Pump(self.connection, transport, clock, self._hear)
@@ -91,6 +100,11 @@ class Visit:
             await asyncio.shield(self.part(None))
             raise
 
+    @property
+    def is_beside(self) -> bool:
+        """Whether it was good for something without a study: as a reserve, or to get one."""
+        return self._is_reserve or self._has_signalled
+
     def say(self, message: m.Answer) -> None:
         """Tell the sender something over this connection."""
         self.connection.say(message)
@@ -108,7 +122,7 @@ class Visit:
 
     async def _expect(self) -> None:
         for said, limit_s, what in (
-            (self._greeted, _HELLO_S, "hello"),
+            (self._greeted, _ATTACH_S if self._is_reserve else _HELLO_S, "hello"),
             (self._joined, _ATTACH_S, "which session it wants"),
         ):
             try:
@@ -124,6 +138,12 @@ class Visit:
                 self.connection.greet()
             case m.Attach():
                 await self._attach(event)
+            case m.ChannelOffer():
+                self._has_signalled = True
+                if self._on_channel is None:
+                    self.say(m.ChannelAnswer(event.number, b"", "there are none here"))
+                else:
+                    self._on_channel(self, event)
             case _ if self.host is not None:
                 await self.host.hear(self, event)
             case m.Farewell():

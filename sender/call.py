@@ -48,6 +48,7 @@ class Call:
         self._on_event = on_event
         self._heard = asyncio.Event()
         self._standings: list[m.Standing] = []
+        self._answers: dict[int, m.ChannelAnswer] = {}
         self._attaching = False
         self._has_session = False
         self._reading = asyncio.Event()
@@ -105,6 +106,18 @@ class Call:
         """
         self.pump.wake()
         await self._until(lambda: self.connection.state not in _UNKNOWN)
+
+    async def signal(self, offer: m.ChannelOffer) -> m.ChannelAnswer:
+        """Offer a data channel over this call, and hear the answer.
+
+        Raises:
+            MedroiError: the line is gone.
+            LocalProtocolError: the session is over.
+        """
+        self.connection.signal(offer)
+        self.pump.wake()
+        await self._until(lambda: offer.number in self._answers)
+        return self._answers.pop(offer.number)
 
     def introduce(self, session: bytes, generation: int, *, accepted: bool) -> None:
         """Say of which session this is, and hello if that has not been said.
@@ -165,6 +178,8 @@ class Call:
                 self._reading.clear()
                 self._heard.set()
                 await self._reading.wait()
+            case m.ChannelAnswer():
+                self._answers[event.number] = event
             case m.Farewell():
                 raise error_of(event, m.Role.RECEIVER)
             case _:

@@ -82,8 +82,12 @@ class Caller:
         chance: random.Random,
         *,
         give_up_s: float | None = None,
+        try_s: float | None = None,
     ) -> None:
-        """``give_up_s``: without any line for so long, the last try's error is raised."""
+        """``give_up_s``: without any line for so long, the last try's error is raised;
+        ``try_s``: what one try takes at least, where it is not a WebSocket's.
+        """
+        self._try_s = try_s or _TRY_S
         self._dial = dial
         self._callee = callee
         self._clock = clock
@@ -179,7 +183,7 @@ class Caller:
         Raises:
             MedroiError: what no other try would mend.
         """
-        limit_s = max(_TRY_S, _TRY_RTTS * self._rtt_s)
+        limit_s = max(self._try_s, _TRY_RTTS * self._rtt_s)
         try:
             async with asyncio.timeout(limit_s):
                 call = self._callee.new_call(await self._dial())

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
+from shared.transports.webrtc.flags import Choice, add_transport_flags, ways_of
 from shared.trust.flags import add_trust_flags, credentials_of
 
 if TYPE_CHECKING:
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 
     from sender.segment.options import RoiOptions
 
-KEPT_WORDS = ("pair", "queue", "serve", "config", "echo", "doctor")
-"""Subcommands to come: a study of that name is written ./queue."""
+KEPT_WORDS = ("pair", "serve", "config", "echo", "doctor")
+"""Subcommands to come: a study of that name is written ./pair."""
 
+_QUEUE = "queue"
+"""``medroi-send queue`` shows who sends from here; a study of that name is ./queue."""
 _FOREVER_S = 1e9
 
 _EXIT_CODES = """
@@ -49,17 +53,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> ExitCode:
+    if options.study == [_QUEUE]:
+        return _show_queue()
+    return _send(options)
+
+
+def _show_queue() -> ExitCode:
+    import time
+
+    from sender.turns import queued
+    from shared.folders import state_folder
+
+    rows = queued(state_folder() / "queue")
+    for row in rows:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.since_s))
+        state = "sends or waits its turn" if row.ready else "reads, or has no line"
+        print(f"{row.urgency:8} since {since}  {state:24} {row.study}")
+    if not rows:
+        print("nothing is being sent from here")
+    return ExitCode.OK
+
+
+def _send(options: argparse.Namespace) -> ExitCode:
     from protocol.limits import PROTOCOL_VERSION
+    from sender.bwlimit import parse_bwlimit
     from sender.dryrun import dry_run
     from sender.settings import Background, SendSettings
-    from sender.transfer import Transfer, send
+    from sender.transfer import Transfer, send, send_each
+    from sender.turns import Urgency
     from sender.write.rois import check_roi_out
     from shared.loop import run_on_loop
     from shared.role import Role
     from shared.trust.proof import Claim
 
     for path in options.study:
-        if path in KEPT_WORDS:
+        if path in (*KEPT_WORDS, _QUEUE):
             raise SettingsError(f"{path!r} is kept for a subcommand; the file is ./{path}")
     if options.report is not None:
         _check_report(options.report)
@@ -75,8 +103,15 @@ def _run(options: argparse.Namespace) -> ExitCode:
         roi_options=_roi_options(options),
         roi_out=options.roi_out,
     )
+    paths = tuple(Path(path) for path in options.study)
+    ways = ways_of(options)
+    claim = Claim(Role.SENDER, PROTOCOL_VERSION)
+    if options.listen and (options.to or options.link):
+        raise SettingsError("--listen waits for a receiver that dials: without --to and --link")
+    if options.link and ways.choice is Choice.WEBRTC:
+        raise SettingsError("--link shapes a WebSocket: it does not go with --transport webrtc")
     transfer = Transfer(
-        paths=tuple(Path(path) for path in options.study),
+        paths=paths,
         url=options.to or "",
         settings=settings.checked(),
         link=options.link,
@@ -86,13 +121,21 @@ def _run(options: argparse.Namespace) -> ExitCode:
         quiet=options.quiet,
         spool=options.spool,
         give_up_s=options.give_up,
-        credentials=credentials_of(options, Claim(Role.SENDER, PROTOCOL_VERSION), listens=False),
+        credentials=credentials_of(options, claim, listens=bool(options.listen)),
+        listen=options.listen or "",
+        ways=ways,
+        bwlimit=parse_bwlimit(options.bwlimit) if options.bwlimit else None,
+        urgency=Urgency(options.priority),
     )
     if options.dry_run:
         return dry_run(transfer)
-    if not transfer.url:
+    if not transfer.url and not transfer.listen:
         raise SettingsError("--to URL says where to; medroi-recv prints it")
-    return run_on_loop(send(transfer))
+    if not options.each:
+        return run_on_loop(send(transfer))
+    if options.report is not None and len(paths) > 1:
+        raise SettingsError("--report is of one study; with --each there are several")
+    return run_on_loop(send_each([replace(transfer, paths=(path,)) for path in paths]))
 
 
 def _list_boxes(options: argparse.Namespace) -> ExitCode:
@@ -144,9 +187,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "study", nargs="+", metavar="STUDY", help="NIfTI files, DICOM files or folders of them"
+        "study",
+        nargs="+",
+        metavar="STUDY",
+        help="NIfTI files, DICOM files or folders of them; 'queue' lists who sends from here",
     )
     parser.add_argument("--to", metavar="URL", help="what medroi-recv printed")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="instead: wait for medroi-recv --dial"
+    )
     parser.add_argument(
         "--roi",
         default="tissue",
@@ -191,7 +240,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="end when the clinic could not be reached for so long (default: try on)",
     )
+    parser.add_argument(
+        "--priority",
+        choices=("stat", "urgent", "routine"),
+        default="routine",
+        help="against other studies that are sent from here to the same clinic (default: routine)",
+    )
+    parser.add_argument(
+        "--each", action="store_true", help="each STUDY is a study of its own, one after the other"
+    )
+    parser.add_argument(
+        "--bwlimit",
+        metavar="RATE",
+        help='bit/s, such as 256k, or by the time of day: "08:00,256k 20:00,off"',
+    )
     add_trust_flags(parser)
+    add_transport_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
     parser.add_argument("--version", action="version", version=SOFTWARE)
     return parser

@@ -57,6 +57,7 @@ class SendingSession:
         on_trouble: Callable[[MedroiError | None], None] = lambda error: None,
         on_answer: Callable[[Series], None] = lambda series: None,
         give_up_s: float | None = None,
+        try_s: float | None = None,
     ) -> None:
         """
         Args:
@@ -65,6 +66,7 @@ class SendingSession:
             on_trouble: there is no line, and why; None once there is one again.
             on_answer: a slow segmenter has found ROIs of a series, or has found its last.
             give_up_s: without any line for so long the session ends; None for never.
+            try_s: for one ``dial`` and what follows; None for what a WebSocket takes.
         """
         self._workers = workers
         self._clock = clock
@@ -76,7 +78,7 @@ class SendingSession:
         self._on_trouble = on_trouble
         self._on_answer = on_answer
         self._in_trouble = False
-        self._caller = Caller(dial, self, clock, chance, give_up_s=give_up_s)
+        self._caller = Caller(dial, self, clock, chance, give_up_s=give_up_s, try_s=try_s)
         self._prepared = asyncio.Event()
         self._begun = asyncio.Event()
         self._done = asyncio.Event()
@@ -93,7 +95,7 @@ class SendingSession:
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self._left_bytes = 0
         self.pace = Pace()
-        """What the site allows itself; may be set at any time."""
+        """What the site allows itself; may be set at any time, and `wake` called."""
         self.call: Call | None = None
         """The connection that has the session."""
         self.offering: Offering | None = None
@@ -141,7 +143,7 @@ class SendingSession:
             self._workers,
             self._spool,
             self._rate_bps,
-            self._wake,
+            self.wake,
             self._on_plan,
         )
         if self._spool is not None and self._spool.resumed:
@@ -329,17 +331,25 @@ class SendingSession:
             return Progress("reading", 0.0, 0.0, 0.0, None, None)
         window = self.call.connection.window if self.call and not self._in_trouble else None
         progress = progress_of(self.offering, window, self._clock.now_s() - self._began_s)
-        return replace(progress, stage="no line") if self._in_trouble else progress
+        if self._in_trouble:
+            return replace(progress, stage="no line")
+        return replace(progress, stage="others first") if self.pace.held else progress
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a line, and something to say over it."""
+        return self.call is not None and not self._in_trouble and not self.is_done
+
+    def wake(self) -> None:
+        """There may be something to send, or leave to send it."""
+        if self.call is not None:
+            self.call.pump.wake()
 
     # -- inside -------------------------------------------------------------------------------
 
     def _rate_bps(self) -> float:
         window = self.call.connection.window if self.call else None
         return window.rate_bps if window and window.is_telling else 0.0
-
-    def _wake(self) -> None:
-        if self.call is not None:
-            self.call.pump.wake()
 
     def _on_sent(self) -> None:
         if self.offering is not None:

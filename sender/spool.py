@@ -19,7 +19,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protocol import limits
@@ -27,11 +26,12 @@ from protocol import messages as m
 from protocol.payloads import pack_message, unpack_message
 from shared.errors import RemoteProtocolError, SettingsError
 from shared.fidelity import Fidelity
-from shared.folders import own_folder
+from shared.folders import own_folder, state_folder
 from shared.recordlog import Record, RecordLog, read_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from sender.prepare import Study
     from sender.settings import SendSettings
@@ -65,10 +65,8 @@ class Spooled:
 
 
 def default_spool() -> Path:
-    """Where spools lie unless a user says otherwise (XDG Base Directory Specification)."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
-    return base / "medroi" / "spool"
+    """Where spools lie unless a user says otherwise."""
+    return state_folder() / "spool"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING
 
 from protocol import limits
 from protocol.messages import Mark
-from shared.clock import SystemClock
+from sender import bwlimit, turns
+from sender.turns import Turn, Urgency, clinic_folder
+from shared.clock import SystemClock, local_minute
 from shared.display import open_display
 from shared.errors import ExitCode, MedroiError
+from shared.folders import state_folder
 from shared.tasks import one_error
 from shared.timeline import Course, Timeline
+from shared.transports.webrtc.flags import Choice, Ways
 from shared.workers import ThreadWorkers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from sender.bwlimit import Timetable
     from sender.prepare import Series, Study
     from sender.session import SendingSession
     from sender.settings import SendSettings
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.1
+_CLOSE_S = 2.0
 _MARK_NAMES = {
     Mark.CONNECTED: "connected",
     Mark.ROI_PREVIEW: "ROI preview",
@@ -58,6 +64,11 @@ class Transfer:
     give_up_s: float | None = None
     """Without a line for so long it ends; None for never."""
     credentials: Credentials | None = None
+    bwlimit: Timetable | None = None
+    urgency: Urgency = Urgency.ROUTINE
+    ways: Ways = field(default_factory=Ways)
+    listen: str = ""
+    """Where to wait for a receiver that dials; then ``url`` says nothing."""
 
 
 @dataclass(slots=True)
@@ -95,20 +106,44 @@ async def send(transfer: Transfer) -> ExitCode:
     return code
 
 
+async def send_each(transfers: Sequence[Transfer]) -> ExitCode:
+    """Send one study after the other; one that fails does not keep the others from going.
+
+    Raises:
+        MedroiError: the first that failed, once all have been tried.
+    """
+    failures: list[MedroiError] = []
+    for transfer in transfers:
+        try:
+            await send(transfer)
+        except MedroiError as error:
+            name = " ".join(map(str, transfer.paths))
+            with open_display(quiet=False) as display:
+                display.say(f"{name} was not sent: {error}")
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return ExitCode.OK
+
+
 async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         preparing = group.create_task(_prepare(transfer, run, workers, display))
         try:
-            dial = await _dialler(transfer, stack)
+            dial = await _dialler(transfer, stack, display)
         except MedroiError:
             await preparing  # what is wrong with the study is told before what is with the link
             raise
+        from sender.paths import Paths
         from sender.session import SendingSession
 
+        clock = SystemClock()
+        ways = Ways(Choice.WS) if transfer.link else transfer.ways  # nothing goes around the link
+        paths = Paths(dial, ways, clock, display.say)
         run.session = SendingSession(
-            dial,
+            paths.dial,
             workers,
-            SystemClock(),
+            clock,
             transfer.settings,
             run.timeline,
             random.SystemRandom(),
@@ -117,10 +152,22 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             on_trouble=lambda error: display.say(_trouble_line(error)),
             on_answer=lambda series: display.say(_answer_line(run, series)),
             give_up_s=transfer.give_up_s,
+            try_s=paths.try_s,
         )
-        showing = group.create_task(_show(run, run.session, display))
-        await run.session.run(preparing)
-        showing.cancel()
+        session = run.session
+        beside = [
+            group.create_task(_show(run, session, display)),
+            group.create_task(paths.keep(lambda: session.call)),
+        ]
+        if transfer.bwlimit is not None:
+            beside.append(group.create_task(_keep_limit(transfer.bwlimit, session)))
+        if (turn := _take_place(transfer, display)) is not None:
+            stack.callback(turn.leave)
+            beside.append(group.create_task(_keep_turn(turn, session)))
+        await session.run(preparing)
+        for task in beside:
+            task.cancel()
+        await paths.close()
 
 
 async def _prepare(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> Study:
@@ -150,12 +197,16 @@ def _read(transfer: Transfer) -> Study:
     )
 
 
-async def _dialler(transfer: Transfer, stack: AsyncExitStack) -> Callable[[], Awaitable[Transport]]:
+async def _dialler(
+    transfer: Transfer, stack: AsyncExitStack, display: Display
+) -> Callable[[], Awaitable[Transport]]:
     """What opens a transport: through our own emulated link where one is asked for."""
     from urllib.parse import urlsplit
 
     from shared.transports.websocket import dial
 
+    if transfer.listen:
+        return await _listen(transfer, stack, display)
     url = transfer.url
     if transfer.link:
         from shared.link import parse_link
@@ -172,17 +223,61 @@ async def _dialler(transfer: Transfer, stack: AsyncExitStack) -> Callable[[], Aw
     )
 
 
+async def _listen(
+    transfer: Transfer, stack: AsyncExitStack, display: Display
+) -> Callable[[], Awaitable[Transport]]:
+    """What waits for a receiver to open one."""
+    from shared.transports.address import parse_place
+    from shared.transports.arrivals import Arrivals
+    from shared.transports.websocket import listen
+
+    arrivals = Arrivals("receiver")
+    listener = await stack.enter_async_context(
+        listen(
+            *parse_place(transfer.listen),
+            arrivals.meet,
+            max_frame_bytes=limits.MAX_FRAME_BYTES,
+            credentials=transfer.credentials,
+            on_refused=display.say,
+            close_timeout_s=_CLOSE_S,
+        )
+    )
+    print(f"listening on {listener.url}", flush=True)
+    return arrivals.take
+
+
 def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes) -> Spool | None:
     """Where encodings are kept for another process; none where the disk does not take them."""
     from sender.spool import Spool, default_spool
 
     base = transfer.spool or default_spool()
     try:
-        return Spool.open(base, study, transfer.settings, transfer.url, fresh)
+        return Spool.open(base, study, transfer.settings, transfer.url or transfer.listen, fresh)
     except OSError as error:
         why = error.strerror or error
         display.say(f"no spool in {base} ({why}): if this is stopped, layers are encoded anew")
         return None
+
+
+def _take_place(transfer: Transfer, display: Display) -> Turn | None:
+    """In the row of those that send from here; nobody waits for us where there is no row."""
+    folder = clinic_folder(state_folder() / "queue", transfer.url or f"//{transfer.listen}")
+    turn = Turn(folder, transfer.urgency, " ".join(map(str, transfer.paths)))
+    try:
+        turn.enter()
+    except OSError as error:
+        why = error.strerror or error
+        display.say(f"no queue in {folder} ({why}): this does not give way to other studies")
+        return None
+    return turn
+
+
+async def _keep_limit(timetable: Timetable, session: SendingSession) -> None:
+    await bwlimit.keep(timetable, session.pace, session.wake, SystemClock(), local_minute)
+
+
+async def _keep_turn(turn: Turn, session: SendingSession) -> None:
+    await turns.keep(turn, session.pace, lambda: session.is_ready, session.wake, SystemClock())
 
 
 async def _show(run: _Run, session: SendingSession, display: Display) -> None:

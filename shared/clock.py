@@ -52,6 +52,12 @@ class LoopClock:
         await asyncio.sleep(seconds)
 
 
+def local_minute() -> int:
+    """The minute of the day, 0 to 1439, by the machine's local time."""
+    now = time.localtime()
+    return now.tm_hour * 60 + now.tm_min
+
+
 def process_age_s() -> float:
     """Seconds since this process was started, before the interpreter's own start-up.
 

@@ -6,13 +6,17 @@ import errno
 import os
 import shutil
 import stat
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 SPARE_BYTES = 256 << 20
 """Left free on the disk: a study that took the last byte would stop every other one, and us."""
+
+
+def state_folder() -> Path:
+    """Where medroi keeps what outlives a process (XDG Base Directory Specification)."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return base / "medroi"
 
 
 def own_folder(folder: Path) -> None:

@@ -81,6 +81,18 @@ def pin_of(address: Address, credentials: Credentials) -> bytes:
     return pins.pop()
 
 
+def parse_place(text: str, flag: str = "--listen") -> tuple[str, int]:
+    """Host and port of a flag.
+
+    Raises:
+        SettingsError: it is not ``HOST:PORT``.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
+        raise SettingsError(f"{flag} {text}: HOST:PORT expected, such as 127.0.0.1:8765")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 async def resolve(host: str, port: int) -> list[str]:
     """The addresses of a host, in the order in which the machine would try them.
 

@@ -80,6 +80,10 @@ class WebSocketTransport:
         """
         return self._proven.session_key if self._proven else b""
 
+    async def until_gone(self) -> None:
+        """Wait until the connection is over, however it ended."""
+        await self._connection.wait_closed()
+
     async def send(self, frame: bytes) -> None:
         """Hand over one frame; returns when the buffers have room for the next.
 

@@ -21,6 +21,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from protocol import limits
@@ -204,8 +205,20 @@ async def _dial_websocket(url: str) -> Transport:
     return await dial(url, max_frame_bytes=limits.MAX_FRAME_BYTES)
 
 
-CARRIERS = {"websocket": Carrier(_listen_websocket, _dial_websocket)}
-"""By name; a data channel has its place here."""
+def _webrtc(*, use_model: bool) -> Carrier:
+    from tests.bench.datachannel import dial_webrtc, listen_webrtc
+
+    return Carrier(
+        partial(listen_webrtc, use_model=use_model), partial(dial_webrtc, use_model=use_model)
+    )
+
+
+CARRIERS = {
+    "websocket": Carrier(_listen_websocket, _dial_websocket),
+    "webrtc": _webrtc(use_model=True),
+    "webrtc-reno": _webrtc(use_model=False),
+}
+"""By name."""
 
 
 # -- commands -------------------------------------------------------------------------------------

