@@ -22,6 +22,8 @@ from shared.codecs.causal.tables import load_tables
 from shared.errors import CodecError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from shared.geometry import Triple
@@ -36,12 +38,11 @@ _SLACK_BYTES = 8
 
 def encode_brick(samples: NDArray[np.uint16], bits: int) -> bytes:
     """The stream of a brick of (z, y, x) samples below ``2 ** bits``, bits <= 16."""
-    from shared.codecs.causal.model import code_brick
-
+    code_brick = _compiled()
     depth, rows, columns = samples.shape
     voxels = samples.astype(np.int32)
     most = int(voxels.max())
-    raw = _pack(samples, bits)
+    raw_bytes = (samples.size * bits + 7) // 8
     filler = _background_value(voxels, most)
     mask = (voxels == filler).astype(np.uint8)
     known = mask if filler >= 0 else None
@@ -49,7 +50,7 @@ def encode_brick(samples: NDArray[np.uint16], bits: int) -> bytes:
     weights = [fit_weights(voxels, known, taps) for taps in (space, flat)]
     head = struct.pack("!H", most) + (struct.pack("!H", filler) if filler >= 0 else b"")
     head += np.concatenate(weights).astype(">i2").tobytes()
-    octets = np.zeros(len(raw), np.uint8)
+    octets = np.zeros(raw_bytes, np.uint8)
     length = code_brick(
         voxels.reshape(-1), mask.reshape(-1), filler, most, depth, rows, columns,
         np.array(space, np.int32), _scaled(weights[0]),
@@ -57,8 +58,8 @@ def encode_brick(samples: NDArray[np.uint16], bits: int) -> bytes:
         octets, False, load_tables(),
     )  # fmt: skip
     crc = _crc(samples)
-    if len(head) + length >= len(raw):
-        return _HEAD.pack(_RAW, crc) + raw
+    if len(head) + length >= raw_bytes:
+        return _HEAD.pack(_RAW, crc) + _pack(samples, bits)
     kind = _BACKGROUND if filler >= 0 else _PLAIN
     return _HEAD.pack(kind, crc) + head + octets[:length].tobytes()
 
@@ -87,8 +88,7 @@ def decode_brick(stream: bytes, shape: Triple, bits: int) -> NDArray[np.uint16]:
 def _decode_modelled(
     body: bytes, shape: Triple, bits: int, *, background: bool
 ) -> NDArray[np.uint16]:
-    from shared.codecs.causal.model import code_brick
-
+    code_brick = _compiled()
     space, flat = space_taps(shape[0]), flat_taps()
     weights_at = 4 if background else 2
     count = len(space) + len(flat) + 2
@@ -113,6 +113,15 @@ def _decode_modelled(
     if octets.size > read:
         raise CodecError(f"causal3d: {octets.size - read} bytes too many in a brick")
     return voxels.astype(np.uint16)
+
+
+def _compiled() -> Callable[..., int]:
+    """The model, imported late: numba takes half a second, and more where nothing is cached."""
+    try:
+        from shared.codecs.causal.model import code_brick
+    except (ImportError, RuntimeError) as error:  # no numba, or nowhere to keep machine code
+        raise CodecError(f"causal3d cannot be compiled here: {error}") from error
+    return code_brick
 
 
 def _scaled(weights: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,11 @@ class TestCausal3D(ExactCodecContract):
         payload = self.encode(noise((1, 4, 4), 8), 8)
         with pytest.raises(CodecError, match="version 9"):
             self.decode(b"\x09" + payload[1:], np.empty((1, 4, 4), UINT16))
+
+    def test_says_so_where_it_cannot_be_compiled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "shared.codecs.causal.model", None)
+        with pytest.raises(CodecError, match="cannot be compiled here"):
+            self.encode(noise((1, 4, 4), 8), 8)
 
     @pytest.mark.parametrize("name", ["mr", "ct"])
     def test_real_scans_take_fewer_bytes_than_in_jpeg_xl(self, name: str) -> None:
