@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,12 +98,6 @@ class TestCausal3D(ExactCodecContract):
         standard = codec_named("jpegxl").encode(block, {"effort": 7})
         assert len(self.codec.encode(block, {})) < 0.97 * len(standard)
 
-    def test_writes_the_bytes_of_this_version(self) -> None:
-        # What the model makes of smooth and noisy samples, down to the last bit, on any machine.
-        z, y, x = np.indices((4, 33, 41))
-        samples = (((z * 37 + y * y + x * 11) % 900) + noise((4, 33, 41), 3)).astype(UINT16)
-        decoded = self.decode(self.encode(samples, 10), samples)
-        assert zlib.crc32(decoded.tobytes()) == zlib.crc32(samples.tobytes())
-        assert self.encode(samples.astype(UINT8), 8) == self.encode(
-            samples.astype(UINT8).astype(UINT16), 8
-        )
+    def test_the_width_of_a_sample_changes_no_byte(self) -> None:
+        samples = noise((4, 33, 41), 3, UINT8)
+        assert self.encode(samples, 8) == self.encode(samples.astype(UINT16), 8)
