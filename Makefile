@@ -51,10 +51,12 @@ $(VENV)/bin/python:
 
 $(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[demo]'
+	$(BIN)/python -m shared.codecs.causal.warm
 	@touch $@
 
 $(VENV)/test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[test]'
+	$(BIN)/python -m shared.codecs.causal.warm
 	@touch $@
 
 clean:

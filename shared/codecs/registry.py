@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from shared.codecs.base import Promise
+from shared.codecs.causal3d import CAUSAL_3D
 from shared.codecs.hevc import HEVC
 from shared.codecs.htj2k import HTJ2K
 from shared.codecs.jpeg2000 import JPEG_2000
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CODECS: Mapping[str, Codec] = MappingProxyType(
     {
+        "causal3d": CAUSAL_3D,
         "hevc": HEVC,
         "htj2k": HTJ2K,
         "jpeg2000": JPEG_2000,

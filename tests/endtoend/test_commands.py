@@ -102,6 +102,15 @@ def test_a_study_arrives_exact_and_both_ends_say_so(receiver: Receiver, tmp_path
     assert np.array_equal(_image(_stored(receiver)).affine, _image(SCAN).affine)
 
 
+def test_our_own_exact_coder_carries_a_study(receiver: Receiver, tmp_path: Path) -> None:
+    sent = send(receiver.url, SCAN, *PICK, "--exact-codec", "causal3d", folder=tmp_path)
+    assert sent.code == 0, sent.stderr
+    assert receiver.wait() == 0
+    assert sent.report["exact"] is True
+    assert sent.report["codecs"]["roi_exact"] == "causal3d"
+    assert receiver.report()["sha256"] == sent.report["sha256"]
+
+
 def test_a_3d_file_comes_back_byte_for_byte(receiver: Receiver, tmp_path: Path) -> None:
     source = _one_volume(tmp_path / "source.nii.gz", 0)
     assert send(receiver.url, source, folder=tmp_path).code == 0

@@ -23,8 +23,8 @@ def test_any_exact_codec_may_be_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (SendSettings(exact_codec="jpeg"), "no codec 'jpeg'; there are hevc, htj2k"),
-        (SendSettings(preview_codec="av1"), "no codec 'av1'; there are hevc, htj2k"),
+        (SendSettings(exact_codec="jpeg"), "no codec 'jpeg'; there are causal3d, hevc, htj2k"),
+        (SendSettings(preview_codec="av1"), "no codec 'av1'; there are causal3d, hevc, htj2k"),
         (SendSettings(exact_codec="hevc"), "hevc is not an exact codec"),
     ],
 )

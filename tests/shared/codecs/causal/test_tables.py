@@ -1,0 +1,35 @@
+"""The stored tables are those of this version, and what they were made to be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from shared.codecs.causal import tables
+from shared.codecs.causal.layout import LENGTHS
+from shared.codecs.causal.make_tables import make_tables
+from shared.errors import CodecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_stored_tables_are_the_made_ones() -> None:
+    made = make_tables()
+    assert list(made) == list(LENGTHS)
+    for stored, table in zip(tables.load_tables(), made.values(), strict=True):
+        # Another C library may round a logarithm otherwise: by one, no more.
+        assert np.abs(stored.astype(np.int64) - np.array(table)).max() <= 1
+
+
+def test_damaged_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = tmp_path / "tables.bin"
+    damaged.write_bytes(tables.FILE.read_bytes()[:-1] + b"\x01")
+    monkeypatch.setattr(tables, "FILE", damaged)
+    tables.load_tables.cache_clear()
+    with pytest.raises(CodecError, match="tables are damaged"):
+        tables.load_tables()
+    monkeypatch.undo()
+    tables.load_tables.cache_clear()
