@@ -1,6 +1,7 @@
 # make demo [STUDY=path] [ROI=...] [LINK=...]   the main job, seen: pictures, volume, report, plot
 # make sim [STUDY=] [LINK=] [MODE=virtual|relay|tun] [SEED=] [ROI=]   a link against a study, as a table
 # make test                                     everything that must hold
+# make test-long                                the same with 2,000 seeds of trouble
 # make lint                                     style, types, import contracts
 # make bench                                    the figures, as tables, out/bench/*.json and *.png
 # make bench-all                                over every preset and every recorded link: hours
@@ -17,7 +18,7 @@ LINK ?= rate=1M,rtt=100ms
 MODE ?= virtual
 SEED ?= 0
 
-.PHONY: demo sim test lint bench bench-all peers clean
+.PHONY: demo sim test test-long lint bench bench-all peers clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m tests.demo --out out --link '$(LINK)' $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
@@ -28,6 +29,9 @@ sim: $(VENV)/demo
 
 test: $(VENV)/test peers
 	$(BIN)/python -m pytest
+
+test-long: $(VENV)/test peers
+	MEDROI_SEEDS=2000 $(BIN)/python -m pytest
 
 lint: $(VENV)/test
 	$(BIN)/ruff format --check .
