@@ -228,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, send nothing")
     parser.add_argument("--series", type=int, metavar="N", help="only this series, from 1")
     parser.add_argument("--volume", type=int, metavar="N", help="of a 4-D file, from 0")
-    parser.add_argument("--exact-codec", default="jpegxl", metavar="NAME")
+    parser.add_argument("--exact-codec", default="auto", metavar="NAME")
     parser.add_argument("--preview-codec", default="hevc", metavar="NAME")
     parser.add_argument("--background", choices=("keep", "discard"), default="keep")
     parser.add_argument(

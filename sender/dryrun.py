@@ -13,6 +13,7 @@ from protocol.stages import STAGES
 from sender.encode import encode_bytes, encode_exact, encode_lossy
 from sender.prepare import prepare_study
 from sender.preview import FIRST_CRF
+from sender.settings import AUTO
 from shared.errors import ExitCode
 from shared.layer import Quality, RegionKind
 from shared.line import Line
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from sender.settings import SendSettings
     from sender.transfer import Transfer
 
+_AUTO_CODEC = "jpegxl"
+"""What most layers of a thin link come to be coded by."""
 _EFFORT = 7
 _FRAGMENT_BYTES = 4 << 10
 _GREETING_RTTS = 3.0
@@ -95,4 +98,5 @@ def _encode(series: Series, job: LayerJob, settings: SendSettings) -> Encoded:
     if job.key.quality < Quality.EXACT:
         codec, target = settings.preview_codec, settings.preview_target(job.stage.kind)
         return encode_lossy(voxels, job, entry, codec, target, FIRST_CRF)
-    return encode_exact(voxels, job, entry, settings.exact_codec, _EFFORT)
+    codec = _AUTO_CODEC if settings.exact_codec == AUTO else settings.exact_codec
+    return encode_exact(voxels, job, entry, codec, _EFFORT)

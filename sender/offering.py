@@ -29,6 +29,7 @@ from sender.offers import layer_offer, piece_offer
 from sender.prepare import with_plan
 from sender.preview import FIRST_CRF
 from sender.schedule import Link, Schedule
+from sender.settings import AUTO
 from sender.spool import Grown, Outcome, Spooled
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.layer import LayerKey, Quality
@@ -253,14 +254,14 @@ class Offering:
                 continue
             self._encoding.add(job.key)
             try:
-                encoded = await self._encode(job, self.schedule.effort(link))
+                encoded = await self._encode(job, link)
             finally:
                 self._encoding.discard(job.key)
             if encoded is not None:
                 await self._offer(job, encoded)
             self._changed.set()
 
-    async def _encode(self, job: LayerJob, effort: int) -> Encoded | None:
+    async def _encode(self, job: LayerJob, link: Link) -> Encoded | None:
         """One layer, off the loop; None where the receiver holds its voxels already."""
         series = self._series(job)
         voxels, entry, run = series.volume.voxels, series.entry, self._workers.run
@@ -276,8 +277,12 @@ class Offering:
         if job.key in self._held:
             self.ledger.verified(job, owned_count(job.box, job.holes))
             return None
-        codec = PLAIN_CODEC if job.key in self._plain else self._settings.exact_codec
-        return await run(encode_exact, voxels, job, entry, codec, effort)
+        codec = self._settings.exact_codec
+        if job.key in self._plain:
+            codec = PLAIN_CODEC
+        elif codec == AUTO:
+            codec = self.schedule.codec(link)
+        return await run(encode_exact, voxels, job, entry, codec, self.schedule.effort(link))
 
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         outbox, promoted = (

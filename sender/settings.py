@@ -24,6 +24,7 @@ class Background(StrEnum):
     DISCARD = "discard"
 
 
+AUTO = "auto"
 _ROI_PREVIEW = PreviewTarget(psnr_db=40.0, bits_per_voxel=0.4)
 _WHOLE_PREVIEW = PreviewTarget(psnr_db=40.3, bits_per_voxel=0.15)
 """Together 3-4 % of the exact bytes on brain MR; on noise, where 40 dB would cost as much as the
@@ -40,7 +41,8 @@ class SendSettings:
     roi_out: Path | None = None
     """Where the ROIs used are written, see `sender.write.rois`."""
     preview_codec: str = "hevc"
-    exact_codec: str = "jpegxl"
+    exact_codec: str = AUTO
+    """A codec's name, or `AUTO`: the schedule chooses, layer by layer."""
     background: Background = Background.KEEP
     roi_preview: PreviewTarget = _ROI_PREVIEW
     whole_preview: PreviewTarget = _WHOLE_PREVIEW
@@ -54,7 +56,8 @@ class SendSettings:
         """
         if "crf" not in codec_named(self.preview_codec).defaults:
             raise SettingsError(f"{self.preview_codec} makes no previews: it has no rate factor")
-        if codec_named(self.exact_codec).promise is not Promise.EXACT:
+        named = self.exact_codec != AUTO
+        if named and codec_named(self.exact_codec).promise is not Promise.EXACT:
             raise SettingsError(f"{self.exact_codec} is not an exact codec")
         return self
 

@@ -216,3 +216,19 @@ def test_time_to_spare_is_spent_on_fewer_bits(lead_s: float, effort: int) -> Non
 def test_an_unknown_link_has_no_lead() -> None:
     assert Link(0.0, 10**9).lead_s == 0.0
     assert schedule().effort(Link(0.0, 10**9)) == 3
+
+
+@pytest.mark.parametrize(
+    ("rate_bps", "lead_s", "codec"),
+    [
+        (0.0, 0.0, "jpegls"),
+        (1e6, 0.5, "jpegls"),
+        (1e6, 1.5, "jpegxl"),
+        (64e3, 1.5, "jpegxl"),
+        (20e6, 1.5, "jpegls"),
+    ],
+)
+def test_where_no_codec_is_named_time_to_spare_on_a_thin_link_chooses_it(
+    rate_bps: float, lead_s: float, codec: str
+) -> None:
+    assert schedule().codec(Link(rate_bps, int(lead_s * rate_bps / 8))) == codec

@@ -50,3 +50,7 @@ def test_the_preview_of_an_roi_may_cost_more_than_that_of_the_rest() -> None:
     assert roi is settings.roi_preview
     assert rest is settings.whole_preview
     assert settings.preview_target(None) is settings.whole_preview
+
+
+def test_the_exact_codec_may_be_left_to_the_schedule() -> None:
+    assert SendSettings().checked().exact_codec == "auto"
