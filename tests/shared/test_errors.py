@@ -15,6 +15,7 @@ EXIT_CODES = {
     "ProtocolError": 4,
     "LocalProtocolError": 4,
     "RemoteProtocolError": 4,
+    "DamagedFrame": 4,
     "PeerRefused": 4,
     "AuthenticationError": 4,
     "TransportClosed": 5,
