@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shared.geometry import Triple
 
 ROI = Box((8, 20, 20), (14, 40, 44))
-IN_BOX = SendSettings(roi=f"box:{ROI}")
+IN_BOX = SendSettings(exact_codec="jpegxl", roi=f"box:{ROI}")
 TRACE = [*range(0, 300, 15), *range(2000, 2400, 10), 2500, 4000]
 """Milliseconds: 0.8 Mbit/s, then nothing for 1.7 s, then 1.2 Mbit/s, then next to nothing."""
 _RNG = np.random.default_rng(11)
