@@ -48,7 +48,9 @@ def test_a_qform_is_what_nibabel_makes_of_it(
     other["pixdim"][0] = qfac or 1
     assert known
     assert remarks == ()
-    assert ours == pytest.approx(other.get_qform().ravel(), abs=2e-3)  # the fourth is a root
+    assert ours == pytest.approx(
+        other.get_qform().ravel(), abs=5e-3
+    )  # the fourth is a root, near a half turn of a difference of float32s
 
 
 def test_a_half_turn_stored_a_little_too_long_is_still_a_rotation() -> None:
