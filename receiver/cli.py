@@ -55,7 +55,8 @@ def _run(options: argparse.Namespace) -> ExitCode:
     from shared.transports.address import parse_place
     from shared.trust.proof import Claim
 
-    if bool(options.listen) == bool(options.dial):
+    ways = ways_of(options)
+    if bool(options.listen) == bool(options.dial) and not ways.signal:
         raise SettingsError("either --listen HOST:PORT or --dial URL says where the sender is met")
     host, port = parse_place(options.listen) if options.listen else ("", 0)
     claim = Claim(Role.RECEIVER, PROTOCOL_VERSION)
@@ -68,7 +69,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
         pictures=options.pictures,
         quiet=options.quiet,
         credentials=credentials_of(options, claim, listens=bool(options.listen)),
-        ways=ways_of(options),
+        ways=ways,
         dial=options.dial or "",
         api=parse_place(options.api, "--api") if options.api else None,
     )

@@ -85,6 +85,7 @@ async def receive(reception: Reception) -> ExitCode:
                 _viewers(reception, clinic) as api_url,
             ):
                 meet = _dial if reception.dial else _listen
+                meet = _signal if reception.ways.signal else meet
                 return await meet(reception, clinic, display, api_url)
 
 
@@ -125,6 +126,29 @@ async def _dial(reception: Reception, clinic: Clinic, display: Display, api_url:
     with one_error():
         async with asyncio.TaskGroup() as group:
             running = group.create_task(dialling.run())
+            code = await clinic.until_done()
+            running.cancel()
+    return code
+
+
+async def _signal(reception: Reception, clinic: Clinic, display: Display, api_url: str) -> ExitCode:
+    from shared.transports.webrtc.paste import Paste
+    from shared.transports.webrtc.signals import Answering
+
+    _tell_viewers(reception, api_url)
+    assert reception.credentials is not None  # `ways_of` has seen to it
+    display.say("paste the line that medroi-send --signal paste prints in here")
+    answering = Answering(
+        Paste(display.say, "paste the next line into medroi-send:"),
+        reception.credentials.keys,
+        reception.ways.ice,
+        clinic.take,
+        lambda error: display.say(f"no line: {error}"),
+        max_frame_bytes=limits.MAX_FRAME_BYTES,
+    )
+    with one_error():
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(answering.run())
             code = await clinic.until_done()
             running.cancel()
     return code

@@ -129,7 +129,7 @@ def _send(options: argparse.Namespace) -> ExitCode:
     )
     if options.dry_run:
         return dry_run(transfer)
-    if not transfer.url and not transfer.listen:
+    if not transfer.where:
         raise SettingsError("--to URL says where to; medroi-recv prints it")
     if not options.each:
         return run_on_loop(send(transfer))

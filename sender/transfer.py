@@ -70,6 +70,13 @@ class Transfer:
     listen: str = ""
     """Where to wait for a receiver that dials; then ``url`` says nothing."""
 
+    @property
+    def where(self) -> str:
+        """The clinic, as far as it has a name here; empty where nothing says which it is."""
+        if self.ways.signal and self.credentials:
+            return f"{self.ways.signal}://{self.credentials.key_to_dial().name}"
+        return self.url or (f"//{self.listen}" if self.listen else "")
+
 
 @dataclass(slots=True)
 class _Run:
@@ -136,9 +143,12 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             raise
         from sender.paths import Paths
         from sender.session import SendingSession
+        from shared.transports.webrtc.signals import TRY_S
 
         clock = SystemClock()
-        ways = Ways(Choice.WS) if transfer.link else transfer.ways  # nothing goes around the link
+        signalled = bool(transfer.ways.signal)
+        # Nothing goes around the link, and where lines are carried there is one way only.
+        ways = Ways(Choice.WS) if transfer.link or signalled else transfer.ways
         paths = Paths(dial, ways, clock, display.say)
         run.session = SendingSession(
             paths.dial,
@@ -152,7 +162,7 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             on_trouble=lambda error: display.say(_trouble_line(error)),
             on_answer=lambda series: display.say(_answer_line(run, series)),
             give_up_s=transfer.give_up_s,
-            try_s=paths.try_s,
+            try_s=TRY_S if signalled else paths.try_s,
         )
         session = run.session
         beside = [
@@ -205,6 +215,8 @@ async def _dialler(
 
     from shared.transports.websocket import dial
 
+    if transfer.ways.signal:
+        return _signalled(transfer, display)
     if transfer.listen:
         return await _listen(transfer, stack, display)
     url = transfer.url
@@ -221,6 +233,25 @@ async def _dialler(
     return partial(
         dial, url, max_frame_bytes=limits.MAX_FRAME_BYTES, credentials=transfer.credentials
     )
+
+
+def _signalled(transfer: Transfer, display: Display) -> Callable[[], Awaitable[Transport]]:
+    """What has the two ends agree on a channel through somebody who carries lines."""
+    from shared.transports.webrtc.paste import Paste
+    from shared.transports.webrtc.signals import Offering
+
+    assert transfer.credentials is not None  # `ways_of` has seen to it
+    paste = Paste(
+        display.say,
+        "paste the next line into medroi-recv --signal paste, and what that prints in here:",
+    )
+    offering = Offering(
+        paste.carried,
+        transfer.credentials.key_to_dial(),
+        transfer.ways.ice,
+        max_frame_bytes=limits.MAX_FRAME_BYTES,
+    )
+    return offering.dial
 
 
 async def _listen(
@@ -252,7 +283,7 @@ def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes
 
     base = transfer.spool or default_spool()
     try:
-        return Spool.open(base, study, transfer.settings, transfer.url or transfer.listen, fresh)
+        return Spool.open(base, study, transfer.settings, transfer.where, fresh)
     except OSError as error:
         why = error.strerror or error
         display.say(f"no spool in {base} ({why}): if this is stopped, layers are encoded anew")
@@ -261,7 +292,7 @@ def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes
 
 def _take_place(transfer: Transfer, display: Display) -> Turn | None:
     """In the row of those that send from here; nobody waits for us where there is no row."""
-    folder = clinic_folder(state_folder() / "queue", transfer.url or f"//{transfer.listen}")
+    folder = clinic_folder(state_folder() / "queue", transfer.where)
     turn = Turn(folder, transfer.urgency, " ".join(map(str, transfer.paths)))
     try:
         turn.enter()

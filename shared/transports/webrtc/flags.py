@@ -16,6 +16,7 @@ from shared.transports.webrtc.servers import IceSettings, parse_stun, parse_turn
 if TYPE_CHECKING:
     import argparse
 
+PASTE = "paste"
 _MAX_PASSWORD_FILE = 1024
 
 
@@ -35,6 +36,8 @@ class Ways:
 
     choice: Choice = Choice.AUTO
     ice: IceSettings = field(default_factory=IceSettings)
+    signal: str = ""
+    """`PASTE`, for where neither end listens; empty where one does."""
 
 
 def add_transport_flags(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +48,11 @@ def add_transport_flags(parser: argparse.ArgumentParser) -> None:
         choices=[choice.value for choice in Choice],
         default=Choice.AUTO.value,
         help="a WebSocket with a WebRTC data channel in reserve, or one of them (default: auto)",
+    )
+    group.add_argument(
+        "--signal",
+        metavar="HOW",
+        help="where neither end can listen: paste, one line each way, for a WebRTC data channel",
     )
     group.add_argument(
         "--ice-server",
@@ -74,7 +82,22 @@ def ways_of(options: argparse.Namespace) -> Ways:
     if options.ice_password is not None and not turns:
         raise SettingsError("--ice-password goes with --ice-server turn:USER@HOST")
     turn = parse_turn(turns[0], _password(turns[0], options.ice_password)) if turns else None
-    return Ways(choice, IceSettings(stun[0] if stun else None, turn))
+    return Ways(choice, IceSettings(stun[0] if stun else None, turn), _signal(options, choice))
+
+
+def _signal(options: argparse.Namespace, choice: Choice) -> str:
+    if options.signal is None:
+        return ""
+    if options.signal != PASTE:
+        raise SettingsError(f"--signal {options.signal}: expected {PASTE}")
+    if choice is Choice.WS:
+        raise SettingsError("--signal is for WebRTC, which --transport ws leaves out")
+    for flag in ("to", "listen", "dial", "link", "pin", "each"):
+        if getattr(options, flag, None):
+            raise SettingsError(f"--signal {options.signal} does not go with --{flag}")
+    if not getattr(options, "key", None):
+        raise SettingsError("--signal goes with a shared key: --key FILE names it")
+    return PASTE
 
 
 def _password(server: str, path: Path | None) -> str:

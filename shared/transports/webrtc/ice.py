@@ -5,6 +5,8 @@
   connection after half a minute.
 - Servers that were asked for and do not answer are an error, not a connection with less to offer.
 - Local addresses may be chosen, and are a bounded number.
+- Where `IceSettings` have patience, checks go on until the other end begins: aioice gives up after
+  a minute, and a person may need more for an answer. Going on also keeps ways through NATs open.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ OTHERS_S = 0.2
 """For a server's answers at our other addresses, behind the first one."""
 MAX_ADDRESSES = 12
 """Of this machine, told to the peer; each may come a second time, as a STUN server sees it."""
+CHECK_PAUSE_S = 1.0
+"""Before a check that failed is made again."""
 CONSENT_RETRIES = 2
 """Sent again after 0.5 and 1.5 s, given up after 3.5 s."""
 CONSENT_FAILURES = 6
@@ -43,6 +47,7 @@ class PatientConnection(ice.Connection):
     """An ICE connection that a long way does not end."""
 
     _settings: IceSettings
+    _patient_until_s = 0.0
 
     def begin(self, settings: IceSettings) -> None:
         """Take over; called once, before candidates are gathered."""
@@ -81,6 +86,42 @@ class PatientConnection(ice.Connection):
         if not found:
             raise TransportClosed("this machine has no address that a data channel could use")
         return found
+
+    async def connect(self) -> None:
+        """See `aioice.ice.Connection`; from here on patience counts.
+
+        Raises:
+            ConnectionError: no way was found.
+        """
+        self._patient_until_s = asyncio.get_running_loop().time() + self._settings.patience_s
+        await super().connect()
+
+    def check_complete(self, pair: ice.CandidatePair) -> None:
+        """A check has ended; one that failed is made again while there is patience."""
+        is_early = asyncio.get_running_loop().time() < self._patient_until_s
+        if pair.state is ice.CandidatePair.State.FAILED and is_early and not self._nominated:
+            pair.task = asyncio.create_task(self._check_again(pair))
+        else:
+            super().check_complete(pair)
+
+    def check_incoming(
+        self, message: stun.Message, addr: tuple[str, int], protocol: ice.StunProtocol
+    ) -> None:
+        """The other end checks. RFC 8445, section 7.3.1.4: "the agent cancels the In-Progress
+        transaction" and checks at once; aioice does not, and ours may be half a minute apart.
+        """
+        if self._settings.patience_s:
+            for pair in self._check_list:
+                alike = pair.protocol is protocol and pair.remote_addr == addr
+                if alike and pair.task is not None and not pair.task.done():
+                    pair.task.cancel()
+                    pair.task = None
+                    self.check_state(pair, ice.CandidatePair.State.WAITING)
+        super().check_incoming(message, addr, protocol)
+
+    async def _check_again(self, pair: ice.CandidatePair) -> None:
+        await asyncio.sleep(CHECK_PAUSE_S)
+        await self.check_start(pair)
 
     async def query_consent(self) -> None:
         """See RFC 7675, section 5.1: "once every 5 seconds", from 0.8 to 1.2 of that."""

@@ -60,6 +60,9 @@ class IceSettings:
     """Local addresses to use and to tell the peer; None for all of this machine, but loopback."""
     relay_only: bool = False
     """Over the relay or not at all: the peer is told no address of this machine."""
+    patience_s: float = 0.0
+    """For the other end to begin, where a person carries the answer to it; then checks that nobody
+    answers are made again."""
 
     def __post_init__(self) -> None:
         if self.relay_only and self.turn is None:
