@@ -76,8 +76,8 @@ class SessionLog:
                 if record.kind == FrameKind.CONTROL:
                     yield unpack_message(record.content)
                 else:
-                    self._note(record.content, at)
                     yield unpack_fragment(record.content)
+                    self._note(record.content, at)  # not of one that is refused and cut off
             except RemoteProtocolError:
                 return
 

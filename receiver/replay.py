@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from protocol import messages as m
+from protocol.checks import require
 from protocol.events import EncodingArrived
 from protocol.frames import Fragment
 from shared.errors import RemoteProtocolError
@@ -65,6 +66,7 @@ def _on_message(
         case m.LayerVerdict(number=number):
             inbox.settle(number)
         case m.Want(number=number):
+            require(number in offers, f"encoding {number} wanted, which was never offered")
             inbox.want(number)
             stored.wanted.add(offers[number].key)
             stored.whole.pop(number, None)

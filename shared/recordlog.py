@@ -47,11 +47,16 @@ class RecordLog:
         self.path = path
         part = path.with_name(path.name + ".part")
         self._file = part.open("w+b", buffering=0)
-        self._file.write(head)
-        self._end = len(head)
-        self.append(records)
-        part.replace(path)
-        sync_folder(path.parent)
+        try:
+            self._file.write(head)
+            self._end = len(head)
+            self.append(records)
+            part.replace(path)
+            sync_folder(path.parent)
+        except OSError:
+            self._file.close()
+            part.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def reopen(cls, path: Path, head: bytes) -> RecordLog:
