@@ -103,9 +103,14 @@ class RecordLog:
             places.append(end + _RECORD.size + _CRC.size)
             end = places[-1] + len(content)
         require_room(self.path.parent, end - self._end)
-        _write_all(self._file.fileno(), b"".join(parts), self._end)
-        if sync:
-            os.fdatasync(self._file.fileno())
+        try:
+            _write_all(self._file.fileno(), b"".join(parts), self._end)
+            if sync:
+                os.fdatasync(self._file.fileno())
+        except OSError:
+            # Later, shorter records must not lead a replay on into what was not taken.
+            self._file.truncate(self._end)
+            raise
         self._end = end
         return places
 

@@ -136,6 +136,28 @@ def test_a_full_disk_leaves_the_log_as_it_was(
     assert read_back(path) == [*RECORDS, NEXT]
 
 
+def test_what_could_not_be_synced_is_not_read_back_behind_what_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old record must not stand behind a shorter one that took its place."""
+    path = tmp_path / "log"
+    short, long = Record(1, b"abc"), Record(2, b"stays out")
+
+    def fails(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    log = RecordLog(path, b"head")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", fails)
+        with pytest.raises(OSError, match="error"):
+            log.append([short, long])
+    log.append([short])
+    log.close()
+    again = RecordLog.reopen(path, b"head")
+    assert [record for record, _ in again.replay()] == [short]
+    again.close()
+
+
 def test_a_write_that_takes_a_few_bytes_at_a_time_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
