@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sender.segment.options import RoiOptions
+    from sender.settings import SendSettings
+    from sender.transfer import Transfer
 
 KEPT_WORDS = ("pair", "serve", "config", "echo", "doctor")
 """Subcommands to come: a study of that name is written ./pair."""
@@ -75,16 +77,11 @@ def _show_queue() -> ExitCode:
 
 
 def _send(options: argparse.Namespace) -> ExitCode:
-    from protocol.limits import PROTOCOL_VERSION
-    from sender.bwlimit import parse_bwlimit
     from sender.dryrun import dry_run
     from sender.settings import Background, SendSettings
-    from sender.transfer import Transfer, send, send_each
-    from sender.turns import Urgency
+    from sender.transfer import send, send_each
     from sender.write.rois import check_roi_out
     from shared.loop import run_on_loop
-    from shared.role import Role
-    from shared.trust.proof import Claim
 
     for path in options.study:
         if path in (*KEPT_WORDS, _QUEUE):
@@ -103,17 +100,36 @@ def _send(options: argparse.Namespace) -> ExitCode:
         roi_options=_roi_options(options),
         roi_out=options.roi_out,
     )
-    paths = tuple(Path(path) for path in options.study)
+    transfer = _transfer(options, settings.checked())
+    if options.dry_run:
+        return dry_run(transfer)
+    if not transfer.where:
+        raise SettingsError("--to URL says where to; medroi-recv prints it")
+    if not options.each:
+        return run_on_loop(send(transfer))
+    if options.report is not None and len(transfer.paths) > 1:
+        raise SettingsError("--report is of one study; with --each there are several")
+    return run_on_loop(send_each([replace(transfer, paths=(path,)) for path in transfer.paths]))
+
+
+def _transfer(options: argparse.Namespace, settings: SendSettings) -> Transfer:
+    from protocol.limits import PROTOCOL_VERSION
+    from sender.bwlimit import parse_bwlimit
+    from sender.transfer import Transfer
+    from sender.turns import Urgency
+    from shared.role import Role
+    from shared.trust.proof import Claim
+
     ways = ways_of(options)
     claim = Claim(Role.SENDER, PROTOCOL_VERSION)
     if options.listen and (options.to or options.link):
         raise SettingsError("--listen waits for a receiver that dials: without --to and --link")
     if options.link and ways.choice is Choice.WEBRTC:
         raise SettingsError("--link shapes a WebSocket: it does not go with --transport webrtc")
-    transfer = Transfer(
-        paths=paths,
+    return Transfer(
+        paths=tuple(Path(path) for path in options.study),
         url=options.to or "",
-        settings=settings.checked(),
+        settings=settings,
         link=options.link,
         series=options.series,
         volume=options.volume,
@@ -127,15 +143,6 @@ def _send(options: argparse.Namespace) -> ExitCode:
         bwlimit=parse_bwlimit(options.bwlimit) if options.bwlimit else None,
         urgency=Urgency(options.priority),
     )
-    if options.dry_run:
-        return dry_run(transfer)
-    if not transfer.where:
-        raise SettingsError("--to URL says where to; medroi-recv prints it")
-    if not options.each:
-        return run_on_loop(send(transfer))
-    if options.report is not None and len(paths) > 1:
-        raise SettingsError("--report is of one study; with --each there are several")
-    return run_on_loop(send_each([replace(transfer, paths=(path,)) for path in paths]))
 
 
 def _list_boxes(options: argparse.Namespace) -> ExitCode:
@@ -196,6 +203,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--listen", metavar="HOST:PORT", help="instead: wait for medroi-recv --dial"
     )
+    _add_roi_flags(parser)
+    parser.add_argument(
+        "--link",
+        default="",
+        metavar="LINK",
+        help="shape our own traffic: rate=1M,rtt=100ms,loss=1%% | a preset | trace:FILE",
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="leave a report")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, send nothing")
+    parser.add_argument("--series", type=int, metavar="N", help="only this series, from 1")
+    parser.add_argument("--volume", type=int, metavar="N", help="of a 4-D file, from 0")
+    parser.add_argument("--exact-codec", default="auto", metavar="NAME")
+    parser.add_argument("--preview-codec", default="hevc", metavar="NAME")
+    parser.add_argument("--background", choices=("keep", "discard"), default="keep")
+    _add_queue_flags(parser)
+    add_trust_flags(parser)
+    add_transport_flags(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
+    parser.add_argument("--version", action="version", version=SOFTWARE)
+    return parser
+
+
+def _add_roi_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--roi",
         default="tissue",
@@ -218,19 +248,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.csv",
         help="only list MedROI's tissue boxes, by both rules or by that of --roi",
     )
-    parser.add_argument(
-        "--link",
-        default="",
-        metavar="LINK",
-        help="shape our own traffic: rate=1M,rtt=100ms,loss=1%% | a preset | trace:FILE",
-    )
-    parser.add_argument("--report", type=Path, metavar="FILE.json", help="leave a report")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, send nothing")
-    parser.add_argument("--series", type=int, metavar="N", help="only this series, from 1")
-    parser.add_argument("--volume", type=int, metavar="N", help="of a 4-D file, from 0")
-    parser.add_argument("--exact-codec", default="auto", metavar="NAME")
-    parser.add_argument("--preview-codec", default="hevc", metavar="NAME")
-    parser.add_argument("--background", choices=("keep", "discard"), default="keep")
+
+
+def _add_queue_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spool", type=Path, metavar="DIR", help="where encodings wait for a restarted process"
     )
@@ -254,11 +274,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RATE",
         help='bit/s, such as 256k, or by the time of day: "08:00,256k 20:00,off"',
     )
-    add_trust_flags(parser)
-    add_transport_flags(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
-    parser.add_argument("--version", action="version", version=SOFTWARE)
-    return parser
 
 
 if __name__ == "__main__":
