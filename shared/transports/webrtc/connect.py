@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 from shared.errors import SettingsError, TransportClosed
@@ -26,6 +27,7 @@ from shared.transports.webrtc.servers import IceSettings
 from shared.transports.webrtc.transport import WebRtcTransport
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from types import TracebackType
 
     from shared.transports.webrtc.peer import Peer
@@ -62,7 +64,7 @@ class _Making:
 
     async def _open(self, key: ChannelKey, timeout_s: float) -> WebRtcTransport:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with _dropped_unless_done(self._peer), asyncio.timeout(timeout_s):
                 await self._peer.opened()
                 proof = ChannelProof(key, self._peer.exporter())
                 transport = WebRtcTransport(
@@ -71,13 +73,9 @@ class _Making:
                 self._peer.attach()
                 await transport.opened()
         except TimeoutError:
-            await self._peer.drop()
             raise TransportClosed(
                 f"the two ends did not find to each other within {timeout_s:g} s"
             ) from None
-        except BaseException:
-            await self._peer.drop()
-            raise
         self._is_handed_over = True
         return transport
 
@@ -121,11 +119,8 @@ async def make_offer(
         TransportClosed: no address, or a server of ``ice`` that does not answer.
     """
     peer = await _new_peer(ice, use_model=use_model)
-    try:
+    async with _dropped_unless_done(peer):
         return Offer(peer, await peer.offer(), max_frame_bytes)
-    except BaseException:
-        await peer.drop()
-        raise
 
 
 async def make_answer(
@@ -143,8 +138,15 @@ async def make_answer(
     """
     offer = read_description(offer_sdp, "offer")
     peer = await _new_peer(ice, use_model=use_model)
-    try:
+    async with _dropped_unless_done(peer):
         return Answer(peer, await peer.answer(offer), max_frame_bytes)
+
+
+@asynccontextmanager
+async def _dropped_unless_done(peer: Peer) -> AsyncIterator[None]:
+    """Whatever goes wrong inside, a cancellation included, leaves no half-made connection."""
+    try:
+        yield
     except BaseException:
         await peer.drop()
         raise
