@@ -10,27 +10,22 @@ Nothing here knows of connections: they take from the outbox, whichever is there
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from protocol import messages as m
 from protocol.outbox import Outbox
-from protocol.stages import STAGES, UNFOCUSED, Priority
-from sender.encode import (
-    PLAIN_CODEC,
-    encode_bytes,
-    encode_exact,
-    encode_lossy,
-    exact_digests,
-)
+from sender.beside import Beside
+from sender.encode import PLAIN_CODEC, encode_exact, encode_lossy
+from sender.held import Held
+from sender.keeping import Keeping
 from sender.ledger import Ledger
-from sender.offers import layer_offer, piece_offer
+from sender.offers import layer_offer
 from sender.prepare import with_plan
 from sender.preview import FIRST_CRF
 from sender.schedule import Link, Schedule
 from sender.settings import AUTO
-from sender.spool import Grown, Outcome, Spooled
+from sender.spool import Outcome
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.layer import LayerKey, Quality
 from shared.ownership import owned_count
@@ -43,10 +38,9 @@ if TYPE_CHECKING:
     from sender.layering import LayerJob
     from sender.prepare import Series, Study
     from sender.settings import SendSettings
-    from sender.spool import Spool
+    from sender.spool import Grown, Spool, Spooled
     from shared.workers import Workers
 
-_HEADERS_PIECE_BYTES = 8 << 20
 _LOW_S = 0.3
 """Of link still to be sent: so much before it stands still, a slab more is encoded."""
 
@@ -82,11 +76,10 @@ class Offering:
         self._on_plan = on_plan
         self._settings = settings
         self._workers = workers
-        self._spool = spool
+        self._keeping = Keeping(spool, workers)
         self._rate_bps = rate_bps
         self._wake = wake
         self._changed = asyncio.Event()
-        self._spooling = asyncio.Lock()
         self._jobs = {job.key: job for series in study.series for job in series.jobs}
         self._encoding: set[LayerKey] = set()
         self._crf: dict[tuple[int, str], int] = {}
@@ -105,36 +98,29 @@ class Offering:
             sum(each.kept_voxels for each in series), sum(each.roi_voxels for each in series)
         )
         self.offered: dict[int, Offered] = {}
-        self._headers: dict[int, tuple[m.LayerOffer, bytes]] = {}
-        """Pieces of headers layers that are offered: they may be asked for once more."""
-        self._pieces: set[LayerKey] = set()
-        """Those that need not be made any more."""
-        self._headers_due = True
+        self._beside = Beside(self.outbox, self.ledger, self._keeping, self._workers, self._wake)
+        self._beside_due = True
         self._finished = False
         self._any_settled = False
-        self._held_digests: tuple[bytes, ...] = ()
-        self._held: frozenset[LayerKey] = frozenset()
-        """Layers that the receiver has from an earlier session."""
-        self._spared: set[int] = set()
-        """Encodings of such layers that were offered before we heard of it: whatever becomes of
-        what was sent of them does not matter."""
+        self._held = Held()
         self._changed.set()
 
     async def run(self) -> None:
         """Until every layer is settled."""
-        while self.is_growing or self._headers_due or len(self.schedule) or self.outbox.count:
+        while self.is_growing or self._beside_due or len(self.schedule) or self.outbox.count:
             await self._encode_pending()
             if self.is_growing:
                 await self._until(lambda: len(self.schedule) > 0 or not self.is_growing)
                 continue
-            if self._headers_due:
-                self._headers_due = False
-                await self._offer_headers()
+            if self._beside_due:
+                self._beside_due = False
+                for number, series in enumerate(self.series):
+                    await self._beside.make(number, series)
             await self._until(lambda: len(self.schedule) > 0 or not self.outbox.count)
 
     def finish(self) -> None:
         """The receiver has everything: nothing need be made or sent any more."""
-        self._finished, self._headers_due = True, False
+        self._finished, self._beside_due = True, False
         self.outbox = Outbox()
         self.schedule = Schedule(())
         self.offered.clear()
@@ -152,19 +138,20 @@ class Offering:
         Raises:
             OSError: the disk does not give it back.
         """
-        if self._spool is None:
-            return
-        spooled, outcomes, plans = await self._workers.run(_read_back, self._spool)
-        for grown in plans:
+        kept = await self._keeping.read_back()
+        for grown in kept.plans:
             self._restore_plan(grown)
-        for number, each in spooled.items():
-            outcome = outcomes.get(number)
+        for number, each in kept.encodings.items():
+            outcome = kept.outcomes.get(number)
             if outcome is not None and not outcome.settled:
                 self._plain.add(each.offer.key)
-            elif each.offer.box is None:
-                self._restore_piece(each, settled=outcome is not None)
+                continue
+            settled = outcome is not None
+            self._any_settled |= settled
+            if each.offer.box is None:
+                self._beside.restore(each, settled=settled)
             elif (job := self._jobs.get(each.offer.key)) is not None and job.box == each.offer.box:
-                self._restore_layer(job, each, settled=outcome is not None)
+                self._restore_layer(job, each, settled=settled)
 
     # -- plans that grow ----------------------------------------------------------------------
 
@@ -179,13 +166,11 @@ class Offering:
         Raises:
             OSError: the disk does not take it.
         """
-        async with self._spooling:
-            if self._spool is not None:
-                await self._workers.run(self._spool.put_plan, _grown(series))
-            self.series[number] = series
+        await self._keeping.put_plan(series)
+        self.series[number] = series
         self._jobs |= {job.key: job for job in (*step.new, *step.moved)}
         self._count_voxels()
-        await self._find_held()
+        await self._held.look(self.series, self._workers)
         if not self._finished:
             self._on_plan(series.plan)
             self.schedule.add(step.new)
@@ -212,10 +197,7 @@ class Offering:
         Raises:
             OSError: the disk does not take it.
         """
-        async with self._spooling:
-            if self._spool is not None:
-                plans = [_grown(each) for each in self.series if each.plan.version > 1]
-                await self._workers.run(self._spool.start_over, session, plans)
+        await self._keeping.start_over(session, self.series)
         self.start_over()
 
     def _restore_plan(self, grown: Grown) -> None:
@@ -290,7 +272,7 @@ class Offering:
             self.schedule.promotes(job, len(encoded.payload), self.link()),
         )
         offer = layer_offer(outbox.reserve(), job, encoded)
-        await self._keep(offer, encoded)
+        await self._keeping.put(offer, encoded)
         if outbox is not self.outbox:  # the receiver has forgotten everything, or has it all
             if not self._finished:
                 self.schedule.put_back(job)
@@ -300,53 +282,16 @@ class Offering:
         self.ledger.encoded(job, offer, encoded.fidelity)
         self._wake()
 
-    async def _keep(self, offer: m.LayerOffer, encoded: Encoded) -> None:
-        if self._spool is not None:
-            async with self._spooling:
-                await self._workers.run(self._spool.put, offer, encoded.payload, encoded.fidelity)
-
     def _restore_layer(self, job: LayerJob, each: Spooled, *, settled: bool) -> None:
         if job.key in self._encoding or not self.schedule.take(job.key):
             return  # there already, in another form
         owned = owned_count(job.box, job.holes)
         self.ledger.encoded(job, each.offer, each.fidelity)
         if settled:
-            self._any_settled = True
             self.ledger.verified(job, owned)
         else:
             self.outbox.put(each.offer, each.payload, self.schedule.priority(job))
             self.offered[each.offer.number] = Offered(job, owned)
-
-    # -- what the files held beside the voxels, last of all -----------------------------------
-
-    async def _offer_headers(self) -> None:
-        for number, series in enumerate(self.series):
-            content = await self._workers.run(series.volume.attachment)
-            for block, start in enumerate(range(0, len(content), _HEADERS_PIECE_BYTES)):
-                key = LayerKey(number, m.HEADERS_REGION, Quality.EXACT, block)
-                if key in self._pieces:
-                    continue
-                piece = content[start : start + _HEADERS_PIECE_BYTES]
-                encoded = await self._workers.run(encode_bytes, piece)
-                offer = piece_offer(self.outbox.reserve(), key, encoded, len(piece))
-                self.ledger.headers_encoded(offer)
-                await self._keep(offer, encoded)
-                self._offer_piece(offer, encoded.payload)
-
-    def _offer_piece(self, offer: m.LayerOffer, payload: bytes) -> None:
-        self._headers[offer.number] = offer, payload
-        place = len(STAGES) - 1
-        priority = Priority(UNFOCUSED, offer.key.series, place, 0, 0, offer.key.block)
-        self.outbox.put(offer, payload, priority)
-        self._wake()
-
-    def _restore_piece(self, each: Spooled, *, settled: bool) -> None:
-        self._pieces.add(each.offer.key)
-        self.ledger.headers_encoded(each.offer)
-        if settled:
-            self._any_settled = True
-        else:
-            self._offer_piece(each.offer, each.payload)
 
     # -- what the receiver says ---------------------------------------------------------------
 
@@ -354,13 +299,13 @@ class Offering:
         """An encoding is settled."""
         number = said.number
         self._any_settled = True
-        self._headers.pop(number, None)
+        self._beside.settle(number)
         offered = self.offered.pop(number, None)
         if said.verdict is m.Verdict.HELD:
-            self._spared.add(number)
+            self._held.spared.add(number)
         if offered is not None and said.verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
             self.ledger.verified(offered.job, offered.owned_voxels)
-        await self._note(Outcome(number, True))
+        await self._keeping.note(Outcome(number, True))
         self._changed.set()
 
     async def on_want(self, number: int) -> None:
@@ -370,48 +315,35 @@ class Offering:
             IntegrityError: it was coded plainly already.
             RemoteProtocolError: it is settled.
         """
-        offered, piece = self.offered.pop(number, None), self._headers.pop(number, None)
+        offered = self.offered.pop(number, None)
         if offered is not None:
             self._note_plain(offered.job.key)
             self.schedule.put_back(offered.job)
-        elif piece is not None:
-            offer, payload = piece  # coded plainly already
-            self._note_plain(offer.key)
-            self._offer_piece(replace(offer, number=self.outbox.reserve()), payload)
-        elif number not in self._spared:
+        elif (key := self._beside.again(number)) is not None:  # coded plainly already
+            self._note_plain(key)
+        elif number not in self._held.spared:
             raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
-        await self._note(Outcome(number, False))
+        await self._keeping.note(Outcome(number, False))
         self._changed.set()
 
     async def on_held(self, held: tuple[bytes, ...]) -> list[int]:
         """What the receiver has from an earlier session is not sent, or no further.
-
-        A digest does not say where its voxels lie, and layers may be alike: those are spared only
-        where the receiver has as many of them as there are.
 
         Returns:
             The numbers of encodings to withdraw.
         """
         if not held:
             return []
-        self._held_digests = held
-        await self._find_held()
+        await self._held.hear(held, self.series, self._workers)
         unsent = self.outbox.unsettled
         spared = [n for n, offered in self.offered.items() if offered.job.key in self._held]
         for number in spared:
             offered = self.offered.pop(number)
-            self._spared.add(number)
+            self._held.spared.add(number)
             self.ledger.spared(offered.job, unsent.get(number, 0))
             self.ledger.verified(offered.job, offered.owned_voxels)
         self._changed.set()
         return spared
-
-    async def _find_held(self) -> None:
-        """Which layers of the plans as they are now the receiver has."""
-        if self._held_digests:
-            digests = await self._workers.run(exact_digests, tuple(self.series))
-            there, here = Counter(self._held_digests), Counter(digests.values())
-            self._held = frozenset(k for k in digests if there[digests[k]] >= here[digests[k]])
 
     def on_focus(self, focus: m.Focus) -> None:
         """The reader looks somewhere: what is not sent yet is put in another order."""
@@ -433,11 +365,6 @@ class Offering:
     def _series(self, job: LayerJob) -> Series:
         return self.series[job.key.series]
 
-    async def _note(self, outcome: Outcome) -> None:
-        if self._spool is not None:
-            async with self._spooling:
-                await self._workers.run(self._spool.note, outcome)
-
     def _note_plain(self, key: LayerKey) -> None:
         if key in self._plain:
             raise IntegrityError(f"{key} does not prove right at the receiver, coded plainly")
@@ -450,23 +377,3 @@ class Offering:
     async def _until_changed(self) -> None:
         await self._changed.wait()
         self._changed.clear()
-
-
-def _grown(series: Series) -> Grown:
-    return Grown(series.plan, series.segmentation.reason, series.thinking is None)
-
-
-def _read_back(spool: Spool) -> tuple[dict[int, Spooled], dict[int, Outcome], list[Grown]]:
-    """Encodings and outcomes by number; of what is settled only the offer is kept."""
-    spooled: dict[int, Spooled] = {}
-    plans: list[Grown] = []
-    outcomes: dict[int, Outcome] = {}
-    for item in spool.replay():
-        if isinstance(item, Spooled):
-            spooled[item.offer.number] = item
-        elif isinstance(item, Grown):
-            plans.append(item)
-        elif item.number in spooled:
-            outcomes[item.number] = item
-            spooled[item.number] = replace(spooled[item.number], payload=b"")
-    return spooled, outcomes, plans

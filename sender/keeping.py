@@ -1,0 +1,92 @@
+"""A spool as the event loop meets it: off the loop, one write at a time, or none at all.
+
+The order of what is kept is the order of what was asked; see `sender.spool` for what lies there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from sender.spool import Grown, Outcome, Spooled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from protocol.messages import LayerOffer
+    from sender.encode import Encoded
+    from sender.prepare import Series
+    from sender.spool import Spool
+    from shared.workers import Workers
+
+
+class Kept(NamedTuple):
+    """What an earlier process has left."""
+
+    encodings: dict[int, Spooled]
+    """By number; of one that is settled only the offer is there."""
+    outcomes: dict[int, Outcome]
+    plans: list[Grown]
+
+
+class Keeping:
+    """Of one study. Every method that writes raises OSError where the disk does not take it."""
+
+    def __init__(self, spool: Spool | None, workers: Workers) -> None:
+        self._spool = spool
+        self._workers = workers
+        self._writing = asyncio.Lock()
+
+    async def put(self, offer: LayerOffer, encoded: Encoded) -> None:
+        """An encoding, before anybody hears of it."""
+        if self._spool is not None:
+            async with self._writing:
+                await self._workers.run(self._spool.put, offer, encoded.payload, encoded.fidelity)
+
+    async def put_plan(self, series: Series) -> None:
+        """A plan that has grown, before anybody hears of it."""
+        if self._spool is not None:
+            async with self._writing:
+                await self._workers.run(self._spool.put_plan, _grown(series))
+
+    async def note(self, outcome: Outcome) -> None:
+        """What became of an encoding."""
+        if self._spool is not None:
+            async with self._writing:
+                await self._workers.run(self._spool.note, outcome)
+
+    async def start_over(self, session: bytes, study: Iterable[Series]) -> None:
+        """Forget every encoding, and keep the plans: the receiver has lost the session."""
+        if self._spool is not None:
+            plans = [_grown(each) for each in study if each.plan.version > 1]
+            async with self._writing:
+                await self._workers.run(self._spool.start_over, session, plans)
+
+    async def read_back(self) -> Kept:
+        """Whatever is there.
+
+        Raises:
+            OSError: the disk does not give it back.
+        """
+        if self._spool is None:
+            return Kept({}, {}, [])
+        return await self._workers.run(_read_back, self._spool)
+
+
+def _grown(series: Series) -> Grown:
+    return Grown(series.plan, series.segmentation.reason, series.thinking is None)
+
+
+def _read_back(spool: Spool) -> Kept:
+    kept = Kept({}, {}, [])
+    for item in spool.replay():
+        if isinstance(item, Spooled):
+            kept.encodings[item.offer.number] = item
+        elif isinstance(item, Grown):
+            kept.plans.append(item)
+        elif item.number in kept.encodings:
+            kept.outcomes[item.number] = item
+            settled = kept.encodings[item.number]
+            kept.encodings[item.number] = replace(settled, payload=b"")
+    return kept
