@@ -246,7 +246,9 @@ class Offering:
     async def _encode(self, job: LayerJob, link: Link) -> Encoded | None:
         """One layer, off the loop; None where the receiver holds its voxels already."""
         series = self._series(job)
-        voxels, entry, run = series.volume.voxels, series.entry, self._workers.run
+        voxels, entry = series.volume.voxels, series.entry
+        # Whoever looks for the ROI goes before what merely keeps the link busy until it is found.
+        run = self._workers.run_patiently if self.is_growing else self._workers.run
         stage = (job.key.series, job.stage.name)
         if job.key.quality < Quality.EXACT:
             target = self._settings.preview_target(job.stage.kind)

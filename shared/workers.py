@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+_PATIENT_NICENESS = 10
+"""A tenth of the share that a thread has beside ordinary ones: it still gets every idle core."""
 
 
 class Workers(Protocol):
@@ -30,6 +34,10 @@ class Workers(Protocol):
         """The function's result; its exceptions come through."""
         ...
 
+    async def run_patiently(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """The same, giving way to whatever else wants a core."""
+        ...
+
 
 class ThreadWorkers:
     """A pool of threads, one per core unless told otherwise. Use as a context manager."""
@@ -37,17 +45,25 @@ class ThreadWorkers:
     def __init__(self, count: int | None = None) -> None:
         self.count = count or usable_cores()
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="medroi")
+        self._patient = ThreadPoolExecutor(
+            self.count, thread_name_prefix="medroi-patient", initializer=_give_way
+        )
 
     def __enter__(self) -> ThreadWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
         # Work that no one waits for any more is dropped; what runs finishes its block.
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._patient):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """In a thread of the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    async def run_patiently(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """In a thread of lower priority; those that a library starts from there inherit it."""
+        return await asyncio.get_running_loop().run_in_executor(self._patient, work, *arguments)
 
 
 class InlineWorkers:
@@ -59,6 +75,16 @@ class InlineWorkers:
         """Here and now, after one turn of the loop."""
         await asyncio.sleep(0)
         return work(*arguments)
+
+    async def run_patiently(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """The same."""
+        return await self.run(work, *arguments)
+
+
+def _give_way() -> None:
+    """Lower this thread's priority, where the system knows priorities of threads (Linux)."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PATIENT_NICENESS)
 
 
 def usable_cores() -> int:

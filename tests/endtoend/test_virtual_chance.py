@@ -50,6 +50,9 @@ class SlowWorkers:
         await asyncio.sleep(self.chance.random() * self.most_s / 3)
         return done
 
+    async def run_patiently(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await self.run(work, *arguments)
+
 
 class UnreliableDecoder(InlineDecoder):
     """Slow, and wrong a few times, but never about what is coded plainly."""

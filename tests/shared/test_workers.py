@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,20 @@ def test_a_function_gives_its_result(workers: Workers) -> None:
         return await workers.run(divmod, 17, 5) == (3, 2) and await workers.run(sum, (1, 2, 3))
 
     assert asyncio.run(main()) == 6
+
+
+def test_patient_work_gives_its_result_at_a_lower_priority() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def main() -> tuple[int, int]:
+        with ThreadWorkers(1) as pool:
+            return await pool.run(niceness), await pool.run_patiently(niceness)
+
+    plain, patient = asyncio.run(main())
+    assert plain == niceness()
+    if sys.platform == "linux":
+        assert patient > plain
 
 
 def test_its_error_comes_through(workers: Workers) -> None:
