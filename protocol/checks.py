@@ -161,6 +161,8 @@ def check_offer(offer: m.LayerOffer, plan: m.Plan | None, header: SeriesHeader) 
     )
     exact = offer.key.quality is Quality.EXACT
     require(bool(offer.voxel_digest) == exact, f"{offer.key}: digest of voxels missing or too many")
+    builds = offer.base is None or (exact and offer.box is not None and offer.base < offer.number)
+    require(builds, f"{offer.key}: builds on encoding {offer.base}")
     require(not isnan(offer.max_error) and offer.max_error >= 0, "a largest error below zero")
 
 

@@ -7,7 +7,7 @@ from a document, it says so.
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 MAX_AXIS = 16384
 """Voxels along one axis: the largest plain DICOM images (slide scans aside) stay under it."""

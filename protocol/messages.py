@@ -165,7 +165,11 @@ class LayerOffer:
     """`shared.volume.region_digest` of an exact layer's voxels, or SHA-256 of a headers layer's
     decoded bytes; empty for a preview."""
     max_error: float
-    """Largest absolute error of a preview, stored units, measured on the decoded bytes; else 0."""
+    """Largest absolute error, stored units: of a preview measured on the decoded bytes, of a
+    BOUNDED layer guaranteed; else 0."""
+    base: int | None = None
+    """The encoding of a BOUNDED layer of the same box that this one builds on: who decodes it needs
+    that one's bytes as well. None for one that stands by itself."""
 
 
 @dataclass(frozen=True, slots=True)

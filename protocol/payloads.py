@@ -131,6 +131,7 @@ _offer = record(
     chunk_digests=blob(limits.DIGEST_BYTES * (limits.MAX_ENCODING_BYTES // limits.CHUNK_BYTES)),
     voxel_digest=digest(optional=True),
     max_error=real(),
+    base=maybe(_number),
 )
 
 _received = record(

@@ -32,6 +32,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("roi_preview", RegionKind.ROI, Quality.PREVIEW, skip_s=1.0),
     Stage("roi_exact", RegionKind.ROI, Quality.EXACT),
     Stage("whole_preview", RegionKind.SURROUNDINGS, Quality.PREVIEW, before_s=0.3),
+    Stage("tissue_bounded", RegionKind.TISSUE, Quality.BOUNDED, skip_s=20.0),
     Stage("tissue_exact", RegionKind.TISSUE, Quality.EXACT),
     Stage("background_exact", RegionKind.BACKGROUND, Quality.EXACT),
     Stage("headers", None, Quality.EXACT),

@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from protocol import messages as m
 
 
+_COUNTED = (Quality.PREVIEW, Quality.BOUNDED, Quality.VERIFIED)
+
+
 @dataclass(slots=True)
 class Count:
     """How far a set of voxels has come."""
 
     total: int = 0
-    at: dict[Quality, int] = field(
-        default_factory=lambda: {Quality.PREVIEW: 0, Quality.VERIFIED: 0}
-    )
+    at: dict[Quality, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
     """Voxels that have at least this quality."""
 
     def share(self, quality: Quality) -> float:
@@ -67,7 +68,7 @@ class GrowingVolume:
         self.is_planned = False
         """Every voxel has a region that will make it exact, or is discarded: no ROI is to come."""
         self.previews: list[tuple[Box, float]] = []
-        """(box, largest error) of every preview painted."""
+        """(box, largest error) of every layer painted that is not exact."""
         self.attachment = Attachment(self.files.headers)
         self.path: Path | None = None
         """The finished file."""
@@ -162,7 +163,7 @@ class GrowingVolume:
             return False
         box, owned = self._place(offer)
         exact = offer.key.quality is Quality.EXACT
-        known = self.files.quality[box.slices] >= (Quality.VERIFIED if exact else Quality.PREVIEW)
+        known = self.files.quality[box.slices] >= (Quality.VERIFIED if exact else offer.key.quality)
         if not (known if owned is None else known[owned]).all():
             return False
         if not exact:
@@ -170,18 +171,27 @@ class GrowingVolume:
         found = np.ascontiguousarray(self.files.voxels[box.slices])
         return region_digest(found, owned) == offer.voxel_digest
 
-    def paint_preview(self, offer: m.LayerOffer, samples: NDArray[Any]) -> None:
-        """Show a preview where nothing better is."""
+    def paint_lossy(self, offer: m.LayerOffer, samples: NDArray[Any]) -> None:
+        """Show a preview or a bounded layer where nothing as good is.
+
+        Raises:
+            CodecError: a sample has no stored value.
+        """
         box, owned = self._place(offer)
+        dtype, level = np.dtype(self.entry.header.dtype), offer.key.quality
+        if level is Quality.PREVIEW:
+            shown = self.entry.window.from_preview(samples, dtype)
+        else:
+            shown = self.entry.samples.from_samples(samples, dtype)
         quality = self.files.quality[box.slices]
-        wanted = quality < Quality.PREVIEW
+        wanted = quality < level
         if owned is not None:
             wanted &= owned
-        shown = self.entry.window.from_preview(samples, np.dtype(self.entry.header.dtype))
-        gained = wanted & (quality == Quality.MISSING)
+        counted = wanted & (quality != Quality.DISCARDED)
+        gained = {each: counted & (quality < each) for each in _COUNTED if each <= level}
         self.files.voxels[box.slices][wanted] = shown[wanted]
-        quality[wanted] = Quality.PREVIEW
-        self._add(offer, box, {Quality.PREVIEW: gained})
+        quality[wanted] = level
+        self._add(offer, box, gained)
         self.previews.append((box, offer.max_error))
 
     def paint_exact(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
@@ -199,7 +209,7 @@ class GrowingVolume:
         target = self.files.voxels[box.slices]
         gained = {
             level: quality < level if owned is None else (quality < level) & owned
-            for level in (Quality.PREVIEW, Quality.VERIFIED)
+            for level in _COUNTED
         }
         if owned is None:
             target[...], quality[...] = values, Quality.VERIFIED
@@ -209,6 +219,10 @@ class GrowingVolume:
         without = holes(self.regions[offer.key.region], box, self.regions)
         append_entry(self.files.journal, JournalEntry(box, without, offer.voxel_digest))
         return True
+
+    def owned(self, offer: m.LayerOffer) -> NDArray[np.bool_] | None:
+        """(z, y, x): which voxels of its box a layer owns; None for all."""
+        return self._place(offer)[1]
 
     def keep_headers(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
         """Prove a piece of the headers layer and keep it.

@@ -18,6 +18,7 @@ import msgpack
 import numpy as np
 
 from receiver.decode_child import ANSWER, LENGTH
+from shared.codecs.base import Known, decode_knowing
 from shared.codecs.registry import codec_named
 from shared.errors import CodecError, SettingsError
 from shared.workers import usable_cores
@@ -43,6 +44,14 @@ class DecodeTask:
     shape: Triple
     dtype: np.dtype[Any]
     payload: bytes
+    owned: NDArray[np.bool_] | None = None
+    """(z, y, x): what is coded at all; None for all of it."""
+    base: DecodeTask | None = None
+    """What it builds on: of the same shape, type and owned voxels."""
+
+    def rungs(self) -> list[DecodeTask]:
+        """The tasks of all encodings that are needed, the lowest first."""
+        return [*(self.base.rungs() if self.base else ()), self]
 
 
 class Decoder(Protocol):
@@ -70,11 +79,13 @@ class InlineDecoder:
     async def decode(self, task: DecodeTask) -> NDArray[Any]:
         """See `Decoder`."""
         await asyncio.sleep(0)
+        known = Known(task.owned, await self.decode(task.base) if task.base else None)
         try:
             codec = codec_named(task.codec)
         except SettingsError as error:  # the peer's, here
             raise CodecError(str(error)) from error
-        return codec.decode(task.payload, task.shape, task.dtype, dict(task.settings))
+        settings = dict(task.settings)
+        return decode_knowing(codec, task.payload, task.shape, task.dtype, known, settings)
 
 
 class ChildDecoders:
@@ -146,9 +157,13 @@ class _Child:
         voxels = task.shape[0] * task.shape[1] * task.shape[2]
         try:
             async with asyncio.timeout(_BASE_S + _S_PER_MEGAVOXEL * voxels / 1e6):
-                request = msgpack.packb([task.codec, task.shape, task.dtype.str, task.settings])
+                rungs = task.rungs()
+                owned = None if task.owned is None else np.packbits(task.owned).tobytes()
+                codings = [(rung.codec, rung.settings) for rung in rungs]
+                request = msgpack.packb([task.shape, task.dtype.str, owned, codings])
                 sink.write(LENGTH.pack(len(request)) + request)
-                sink.write(LENGTH.pack(len(task.payload)) + task.payload)
+                for rung in rungs:
+                    sink.write(LENGTH.pack(len(rung.payload)) + rung.payload)
                 await sink.drain()
                 status, size = ANSWER.unpack(await source.readexactly(ANSWER.size))
                 expected = voxels * task.dtype.itemsize if status == 0 else 1024

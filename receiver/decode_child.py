@@ -4,8 +4,9 @@ It reads requests from stdin and writes answers to stdout, and can do nothing el
 memory and files, knows no path and opens no socket. Whatever a bitstream does to a C decoder
 happens here, and the parent kills it on the clock. Its answers are data, never pickles.
 
-    request:  u32 length, msgpack [codec, [z, y, x], dtype, [[setting, value] ...]],
-              u32 length, payload
+    request:  u32 length, msgpack [[z, y, x], dtype, owned voxels as bits or nil,
+              [[codec, [[setting, value] ...]] ...]],
+              and for each codec, of which the later builds on the one before: u32 length, payload
     answer:   u8 0, u32 length, samples (C order, native)   |   u8 1, u32 length, sentence (UTF-8)
 """
 
@@ -13,7 +14,15 @@ from __future__ import annotations
 
 import struct
 import sys
-from typing import BinaryIO
+from math import prod
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from shared.geometry import Triple
 
 LENGTH = struct.Struct("!I")
 ANSWER = struct.Struct("!BI")
@@ -30,23 +39,18 @@ def main() -> None:
     sys.stdout = sys.stderr
     _warm_up()
     while (head := source.read(LENGTH.size)) and len(head) == LENGTH.size:
-        request = source.read(LENGTH.unpack(head)[0])
-        payload = source.read(LENGTH.unpack(source.read(LENGTH.size))[0])
-        _answer(sink, request, payload)
+        _answer(source, sink, source.read(LENGTH.unpack(head)[0]))
 
 
-def _answer(sink: BinaryIO, request: bytes, payload: bytes) -> None:
+def _answer(source: BinaryIO, sink: BinaryIO, request: bytes) -> None:
     import msgpack
-    import numpy as np
 
-    from shared.codecs.registry import codec_named
     from shared.errors import MedroiError
 
-    codec, shape, dtype, settings = msgpack.unpackb(request)
+    shape, dtype, owned, codings = msgpack.unpackb(request)
+    payloads = [source.read(LENGTH.unpack(source.read(LENGTH.size))[0]) for _ in codings]
     try:
-        samples = codec_named(codec).decode(
-            payload, tuple(shape), np.dtype(dtype), dict(map(tuple, settings))
-        )
+        samples = _decode(tuple(shape), dtype, owned, zip(codings, payloads, strict=True))
     except (MedroiError, MemoryError) as error:
         sentence = (str(error) or type(error).__name__).encode()[:1024]
         sink.write(ANSWER.pack(1, len(sentence)) + sentence)
@@ -54,6 +58,29 @@ def _answer(sink: BinaryIO, request: bytes, payload: bytes) -> None:
         sink.write(ANSWER.pack(0, samples.nbytes))
         sink.write(samples.data)
     sink.flush()
+
+
+def _decode(
+    shape: Triple, dtype: str, owned: bytes | None, rungs: Iterable[tuple[Any, bytes]]
+) -> NDArray[Any]:
+    """The samples of the last rung."""
+    import numpy as np
+
+    from shared.codecs.base import Known, decode_knowing
+    from shared.codecs.registry import codec_named
+
+    mask = None
+    if owned is not None:
+        bits = np.unpackbits(np.frombuffer(owned, np.uint8), count=prod(shape))
+        mask = bits.reshape(shape).astype(bool)
+    samples: NDArray[Any] | None = None
+    for (codec, settings), payload in rungs:
+        chosen, known = codec_named(codec), Known(mask, samples)
+        samples = decode_knowing(
+            chosen, payload, shape, np.dtype(dtype), known, dict(map(tuple, settings))
+        )
+    assert samples is not None  # the parent asks for something
+    return samples
 
 
 def _confine() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from receiver.backlog import Backlog
 from receiver.decode import DecodeTask
 from shared.errors import CodecError, IntegrityError
 from shared.intensity import PREVIEW_DTYPE
-from shared.layer import LayerKey, Quality
+from shared.layer import LayerKey, Quality, exact_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,6 +49,10 @@ class Teller(Protocol):
         """A series has reached a mark. Nothing is painted until this returns."""
         ...
 
+    async def stored(self, offer: m.LayerOffer) -> bytes:
+        """The bytes of an encoding that has come whole."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
@@ -70,6 +74,8 @@ class Painter:
         self._teller = teller
         self._arrived: asyncio.Queue[Arrived] = asyncio.Queue(_QUEUE)
         self._lock = asyncio.Lock()
+        self._bases: dict[int, m.LayerOffer] = {}
+        """Bounded encodings that have come whole: exact ones may build on them."""
         self.backlog = Backlog(_BACKLOG_BYTES)
         self.wanted: set[LayerKey] = set()
         """Layers that had to be asked for in another form."""
@@ -80,7 +86,13 @@ class Painter:
 
     async def put(self, arrived: Arrived) -> None:
         """Queue an encoding; its bytes have been added to the backlog."""
+        self.know(arrived.offer)
         await self._arrived.put(arrived)
+
+    def know(self, offer: m.LayerOffer) -> None:
+        """An encoding has come whole, now or earlier: others may build on it."""
+        if offer.key.quality is Quality.BOUNDED:
+            self._bases[offer.number] = offer
 
     async def drain(self) -> None:
         """Until all that was queued has been judged."""
@@ -109,9 +121,9 @@ class Painter:
 
     async def _take(self, offer: m.LayerOffer, payload: bytes) -> None:
         """Decode an encoding, prove it and paint it, and tell the sender what became of it."""
-        preview = offer.key.quality < Quality.EXACT
+        lossy = offer.key.quality < Quality.EXACT
         try:
-            samples = await self._decoder.decode(self._task(offer, payload))
+            samples = await self._decoder.decode(await self._task(offer, payload))
             good = await self._paint(offer, samples)
         except CodecError:
             good = False
@@ -120,9 +132,9 @@ class Painter:
         self.bytes[stage.name] += len(payload)
         self.codecs[stage.name] = offer.codec
         if good:
-            verdict = m.Verdict.SHOWN if preview else m.Verdict.VERIFIED
+            verdict = m.Verdict.SHOWN if lossy else m.Verdict.VERIFIED
             await self._teller.judge(offer.number, verdict)
-        elif preview:
+        elif lossy:
             await self._teller.judge(offer.number, m.Verdict.FAILED)
         elif offer.key in self.wanted:
             raise IntegrityError(f"{offer.key} does not have its digest, a second time")
@@ -130,17 +142,33 @@ class Painter:
             self.wanted.add(offer.key)
             await self._teller.want(offer.number)
 
-    def _task(self, offer: m.LayerOffer, payload: bytes) -> DecodeTask:
-        entry = self._volumes[offer.key.series].entry
+    async def _task(self, offer: m.LayerOffer, payload: bytes) -> DecodeTask:
+        """
+        Raises:
+            CodecError: what it builds on has not come, or is of other voxels.
+        """
+        volume = self._volumes[offer.key.series]
         if offer.box is None:
-            shape = (1, 1, offer.decoded_bytes)
-            dtype: np.dtype[Any] = np.dtype(np.uint8)
-        elif offer.key.quality < Quality.EXACT:
-            shape, dtype = offer.box.shape, PREVIEW_DTYPE
-        else:
-            shape = offer.box.shape
-            dtype = entry.samples.sample_dtype(np.dtype(entry.header.dtype))
-        return DecodeTask(offer.codec, offer.settings, shape, dtype, payload)
+            shape, dtype = (1, 1, offer.decoded_bytes), np.dtype(np.uint8)
+            return DecodeTask(offer.codec, offer.settings, shape, dtype, payload)
+        if offer.key.quality is Quality.PREVIEW:
+            return DecodeTask(offer.codec, offer.settings, offer.box.shape, PREVIEW_DTYPE, payload)
+        dtype = volume.entry.samples.sample_dtype(np.dtype(volume.entry.header.dtype))
+        below = None
+        if offer.base is not None:
+            base = self._bases.get(offer.base)
+            if base is None or exact_key(base.key) != offer.key or base.box != offer.box:
+                raise CodecError(f"{offer.key} builds on encoding {offer.base}, which it cannot")
+            below = await self._task(base, await self._teller.stored(base))
+        return DecodeTask(
+            offer.codec,
+            offer.settings,
+            offer.box.shape,
+            dtype,
+            payload,
+            await self._workers.run(volume.owned, offer),
+            below,
+        )
 
     async def _paint(self, offer: m.LayerOffer, samples: NDArray[np.generic]) -> bool:
         volume = self._volumes[offer.key.series]
@@ -148,7 +176,7 @@ class Painter:
             if offer.box is None:
                 return await self._workers.run(volume.keep_headers, offer, samples)
             if offer.key.quality < Quality.EXACT:
-                await self._workers.run(volume.paint_preview, offer, samples)
+                await self._workers.run(volume.paint_lossy, offer, samples)
                 good = True
             else:
                 good = await self._workers.run(volume.paint_exact, offer, samples)

@@ -106,6 +106,7 @@ def write_sidecar(volume: GrowingVolume) -> None:
         "voxels": {
             "total": int(np.prod(header.shape)),
             "verified": volume.whole.at[Quality.VERIFIED],
+            "at_least_bounded": volume.whole.at[Quality.BOUNDED],
             "at_least_preview": volume.whole.at[Quality.PREVIEW],
             "discarded": volume.discarded_voxels,
         },

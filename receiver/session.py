@@ -323,6 +323,8 @@ class ReceivingSession:
         """Encodings that an earlier process has stored: those whose voxels are not in the volume
         any more, or were never painted, are decoded now."""
         for offer in self._stored:
+            self.painter.know(offer)
+        for offer in self._stored:
             volume = self.volumes[offer.key.series]
             if await self._workers.run(volume.holds, offer):
                 if not self.inbox.is_settled(offer.number):
@@ -331,6 +333,11 @@ class ReceivingSession:
             await self.painter.backlog.add(offer.size_bytes)
             await self.painter.put(Arrived(offer, partial(self._read_stored, offer)))
         self._stored = []
+
+    async def stored(self, offer: m.LayerOffer) -> bytes:
+        """See `receiver.painting.Teller`."""
+        await self._keeper.until_kept()
+        return await self._read_stored(offer)
 
     async def _read_stored(self, offer: m.LayerOffer) -> bytes:
         assert self._log is not None  # it was opened before its encodings were looked at

@@ -84,6 +84,8 @@ def _cost(series: Series, settings: SendSettings) -> dict[str, tuple[str, int, i
     """Codec, layers and bytes of each stage, in the plan's order."""
     cost: dict[str, list[Encoded]] = defaultdict(list)
     for job in sorted(series.jobs, key=lambda job: job.priority):
+        if job.key.quality is Quality.BOUNDED:  # only a slow link has them, and there is none
+            continue
         cost[job.stage.name].append(_encode(series, job, settings))
     if headers := series.volume.attachment():
         cost[STAGES[-1].name].append(encode_bytes(headers))

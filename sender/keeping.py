@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sender.spool import Grown, Outcome, Spooled
+from shared.layer import Quality
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +26,7 @@ class Kept(NamedTuple):
     """What an earlier process has left."""
 
     encodings: dict[int, Spooled]
-    """By number; of one that is settled only the offer is there."""
+    """By number; of one that is settled, and that nothing builds on, only the offer is there."""
     outcomes: dict[int, Outcome]
     plans: list[Grown]
 
@@ -88,5 +89,6 @@ def _read_back(spool: Spool) -> Kept:
         elif item.number in kept.encodings:
             kept.outcomes[item.number] = item
             settled = kept.encodings[item.number]
-            kept.encodings[item.number] = replace(settled, payload=b"")
+            if settled.offer.key.quality is not Quality.BOUNDED:
+                kept.encodings[item.number] = replace(settled, payload=b"")
     return kept

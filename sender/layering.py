@@ -32,11 +32,13 @@ _BLOCK_VOXELS = {
     (RegionKind.ROI, Quality.PREVIEW): 2 << 20,
     (RegionKind.ROI, Quality.EXACT): 96 << 10,
     (RegionKind.SURROUNDINGS, Quality.PREVIEW): 4 << 20,
+    (RegionKind.TISSUE, Quality.BOUNDED): 384 << 10,
     (RegionKind.TISSUE, Quality.EXACT): 384 << 10,
     (RegionKind.BACKGROUND, Quality.EXACT): 1 << 20,
 }
 """Voxels of one block, about. Small in the ROI, so that every core has a piece at once and the
-first is on the wire early; large for previews, which gain from prediction between slices."""
+first is on the wire early; large for previews, which gain from prediction between slices. A bounded
+block and the exact one that builds on it are the same voxels."""
 _BAND_VOXELS = 512 << 10
 """A single slice is cut into bands of rows no smaller than this: codecs lose at every edge."""
 _PLAN_BYTES = 64 << 10

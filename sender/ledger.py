@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from protocol.messages import LayerOffer
     from sender.layering import LayerJob
 
-_ROUGH_BITS_PER_VOXEL = {Quality.PREVIEW: 0.1, Quality.EXACT: 4.0}
-"""Before a layer of that quality has been encoded."""
+_ROUGH_BITS_PER_VOXEL = {Quality.PREVIEW: 0.1, Quality.BOUNDED: 0.0, Quality.EXACT: 4.0}
+"""Before a layer of that quality has been encoded; what a bounded one costs, the exact one on top
+of it saves."""
 
 
 class Ledger:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from protocol import messages as m
 from protocol.outbox import Outbox
 from sender.beside import Beside
-from sender.encode import PLAIN_CODEC, encode_exact, encode_lossy
+from sender.encode import PLAIN_CODEC, Base, encode_bounded, encode_exact, encode_lossy
 from sender.held import Held
 from sender.keeping import Keeping
 from sender.ledger import Ledger
@@ -24,10 +24,10 @@ from sender.offers import layer_offer
 from sender.prepare import with_plan
 from sender.preview import FIRST_CRF
 from sender.schedule import Link, Schedule
-from sender.settings import AUTO
+from sender.settings import LADDER_CODEC
 from sender.spool import Outcome
 from shared.errors import IntegrityError, RemoteProtocolError
-from shared.layer import LayerKey, Quality
+from shared.layer import LayerKey, Quality, exact_key
 from shared.ownership import owned_count
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class Offering:
         self._jobs = {job.key: job for series in study.series for job in series.jobs}
         self._encoding: set[LayerKey] = set()
         self._crf: dict[tuple[int, str], int] = {}
+        self._steps: dict[int, int] = {}
+        """Of bounded layers by series; 0 where they are not worth it."""
         self._plain: set[LayerKey] = set()
         """Layers that did not prove right at the receiver and are coded plainly."""
         self.start_over()
@@ -92,7 +94,8 @@ class Offering:
         series = self.series
         self.outbox = Outbox()
         self.schedule = Schedule(
-            job for key, job in self._jobs.items() if key not in self._encoding
+            (job for key, job in self._jobs.items() if key not in self._encoding),
+            self._settings.exact_codec,
         )
         self.ledger = Ledger(
             sum(each.kept_voxels for each in series), sum(each.roi_voxels for each in series)
@@ -103,6 +106,8 @@ class Offering:
         self._finished = False
         self._any_settled = False
         self._held = Held()
+        self._bases: dict[LayerKey, Base] = {}
+        """By the exact layers that build on them."""
         self._changed.set()
 
     async def run(self) -> None:
@@ -229,8 +234,8 @@ class Offering:
         while len(self.schedule):
             link = self.link()
             most = max(1, self._workers.count - 1)
-            previews = sum(key.quality < Quality.EXACT for key in self._encoding)
-            job = self.schedule.next_job(link, spare_core=previews < most)
+            previews = sum(key.quality is Quality.PREVIEW for key in self._encoding)
+            job = self.schedule.next_job(link, self._encoding, spare_core=previews < most)
             if job is None:
                 await self._until_changed()
                 continue
@@ -250,7 +255,9 @@ class Offering:
         # Whoever looks for the ROI goes before what merely keeps the link busy until it is found.
         run = self._workers.run_patiently if self.is_growing else self._workers.run
         stage = (job.key.series, job.stage.name)
-        if job.key.quality < Quality.EXACT:
+        if job.key.quality is Quality.BOUNDED:
+            return await self._encode_bounded(job)
+        if job.key.quality is Quality.PREVIEW:
             target = self._settings.preview_target(job.stage.kind)
             crf = self._crf.get(stage, FIRST_CRF)
             encoded = await run(
@@ -261,19 +268,33 @@ class Offering:
         if job.key in self._held:
             self.ledger.verified(job, owned_count(job.box, job.holes))
             return None
-        codec = self._settings.exact_codec
         if job.key in self._plain:
-            codec = PLAIN_CODEC
-        elif codec == AUTO:
-            codec = self.schedule.codec(link)
-        return await run(encode_exact, voxels, job, entry, codec, self.schedule.effort(link))
+            return await run(encode_exact, voxels, job, entry, PLAIN_CODEC, None)
+        base = self._bases.get(job.key)
+        codec = base.codec if base else self.schedule.codec(link)
+        effort = self.schedule.effort(codec, link)
+        return await run(encode_exact, voxels, job, entry, codec, effort, base)
+
+    async def _encode_bounded(self, job: LayerJob) -> Encoded | None:
+        """A layer that the exact one is to build on; None where none is worth it."""
+        series, step = self._series(job), self._steps.get(job.key.series)
+        if step == 0 or exact_key(job.key) in self._held:
+            return None
+        encoded = await self._workers.run(
+            encode_bounded, series.volume.voxels, job, series.entry, LADDER_CODEC, step
+        )
+        self._steps.setdefault(
+            job.key.series, dict(encoded.settings)["step"] if encoded is not None else 0
+        )
+        return encoded
 
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         outbox, promoted = (
             self.outbox,
             self.schedule.promotes(job, len(encoded.payload), self.link()),
         )
-        offer = layer_offer(outbox.reserve(), job, encoded)
+        base = self._bases.get(job.key) if "base_step" in dict(encoded.settings) else None
+        offer = layer_offer(outbox.reserve(), job, encoded, base.number if base else None)
         await self._keeping.put(offer, encoded)
         if outbox is not self.outbox:  # the receiver has forgotten everything, or has it all
             if not self._finished:
@@ -281,6 +302,7 @@ class Offering:
             return
         outbox.put(offer, encoded.payload, self.schedule.priority(job, promoted=promoted))
         self.offered[offer.number] = Offered(job, encoded.owned_voxels)
+        self._note_base(offer, encoded.payload)
         self.ledger.encoded(job, offer, encoded.fidelity)
         self._wake()
 
@@ -288,6 +310,7 @@ class Offering:
         if job.key in self._encoding or not self.schedule.take(job.key):
             return  # there already, in another form
         owned = owned_count(job.box, job.holes)
+        self._note_base(each.offer, each.payload)
         self.ledger.encoded(job, each.offer, each.fidelity)
         if settled:
             self.ledger.verified(job, owned)
@@ -305,6 +328,8 @@ class Offering:
         offered = self.offered.pop(number, None)
         if said.verdict is m.Verdict.HELD:
             self._held.spared.add(number)
+        if offered is not None and said.verdict is not m.Verdict.SHOWN:
+            self._bases.pop(exact_key(offered.job.key), None)
         if offered is not None and said.verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
             self.ledger.verified(offered.job, offered.owned_voxels)
         await self._keeping.note(Outcome(number, True))
@@ -366,6 +391,13 @@ class Offering:
 
     def _series(self, job: LayerJob) -> Series:
         return self.series[job.key.series]
+
+    def _note_base(self, offer: m.LayerOffer, payload: bytes) -> None:
+        """An exact layer may build on this one, if it is a bounded one."""
+        if offer.key.quality is Quality.BOUNDED:
+            self._bases[exact_key(offer.key)] = Base(
+                offer.number, payload, offer.codec, offer.settings
+            )
 
     def _note_plain(self, key: LayerKey) -> None:
         if key in self._plain:

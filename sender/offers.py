@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from shared.layer import LayerKey
 
 
-def layer_offer(number: int, job: LayerJob, encoded: Encoded) -> LayerOffer:
+def layer_offer(
+    number: int, job: LayerJob, encoded: Encoded, base: int | None = None
+) -> LayerOffer:
     """The offer of a layer of voxels."""
     return LayerOffer(
         number=number,
@@ -27,6 +29,7 @@ def layer_offer(number: int, job: LayerJob, encoded: Encoded) -> LayerOffer:
         chunk_digests=chunk_digests(encoded.payload),
         voxel_digest=encoded.voxel_digest,
         max_error=encoded.fidelity.max_error,
+        base=base,
     )
 
 

@@ -6,14 +6,15 @@ Pure: no tasks, no clock. The session asks; the link's measured rate comes as an
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from protocol.stages import UNFOCUSED, Priority
+from sender.settings import AUTO, LADDER_CODEC
 from shared.layer import Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from protocol.messages import Focus
     from sender.layering import LayerJob
@@ -25,6 +26,7 @@ _AHEAD_MIN_BYTES, _AHEAD_MAX_BYTES = 256 << 10, 16 << 20
 still finds work undone and memory stays small."""
 _EFFORTS = ((1.0, 7), (0.25, 5), (0.0, 3))
 """(seconds of link already encoded, JPEG XL effort): time to spare is spent on fewer bits."""
+_EFFORTS_CODEC = "jpegxl"
 _THIN_BPS, _THIN_LEAD_S = 5e6, 1.0
 """Below this rate, and with so much encoded ahead, JPEG XL is chosen where no codec is named.
 JPEG-LS takes a twentieth of its time, for 0-8 % more bytes: for what is needed now, and for links
@@ -54,7 +56,12 @@ class Link:
 class Schedule:
     """The layers that are still to be encoded, most urgent first."""
 
-    def __init__(self, jobs: Iterable[LayerJob]) -> None:
+    def __init__(self, jobs: Iterable[LayerJob], exact_codec: str = AUTO) -> None:
+        """
+        Args:
+            exact_codec: a codec's name, or `AUTO`: it is chosen layer by layer.
+        """
+        self._exact_codec = exact_codec
         self._jobs = {job.key: job for job in jobs}
         self._heap = [(job.priority, job.key) for job in self._jobs.values()]
         heapq.heapify(self._heap)
@@ -68,10 +75,13 @@ class Schedule:
         """The layers that are left, in no order."""
         return list(self._jobs.values())
 
-    def next_job(self, link: Link, *, spare_core: bool = True) -> LayerJob | None:
+    def next_job(
+        self, link: Link, encoding: Container[LayerKey] = (), *, spare_core: bool = True
+    ) -> LayerJob | None:
         """The layer to encode now; None if there is none, or enough is encoded ahead.
 
         Args:
+            encoding: layers that are being encoded; one that builds on one of them waits.
             spare_core: another core is not at work on a preview. Previews take long: while all
                 other cores work on them, one that keeps to exact layers keeps the link busy.
         """
@@ -89,7 +99,8 @@ class Schedule:
             if link.unsent_bytes >= ahead and priority.focus == UNFOCUSED:
                 passed.append((priority, key))
                 break
-            if key.quality < Quality.EXACT and not previews:
+            waits = replace(key, quality=Quality.BOUNDED) in encoding
+            if waits or (key.quality is Quality.PREVIEW and not previews):
                 passed.append((priority, key))
                 continue
             del self._jobs[key]
@@ -152,17 +163,24 @@ class Schedule:
         )
         return sisters * size_bytes * 8 / link.rate_bps < job.stage.before_s
 
-    def effort(self, link: Link) -> int:
-        """How hard to work on the next exact layer."""
+    def effort(self, codec: str, link: Link) -> int | None:
+        """How hard to work on the next exact layer; None for the codec's own default."""
+        if codec != _EFFORTS_CODEC:
+            return None
         return next(effort for lead_s, effort in _EFFORTS if link.lead_s >= lead_s)
 
     def codec(self, link: Link) -> str:
-        """By which codec, where none is named."""
+        """By which codec."""
+        if self._exact_codec != AUTO:
+            return self._exact_codec
         thin = 0 < link.rate_bps <= _THIN_BPS and link.lead_s >= _THIN_LEAD_S
         return "jpegxl" if thin else "jpegls"
 
     def _skipped(self, job: LayerJob, link: Link) -> bool:
-        """`Stage.skip_s`: the same region's exact layers cost so little that a preview is late."""
+        """`Stage.skip_s`: the same region's exact layers cost so little that a preview is late. And
+        a bounded layer that the exact one could not build on would be sent twice."""
+        if job.key.quality is Quality.BOUNDED and self.codec(link) != LADDER_CODEC:
+            return True
         if job.stage.skip_s is None or not link.rate_bps:
             return False
         exact_voxels = sum(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
@@ -44,13 +44,14 @@ class RegionKind(StrEnum):
 
 
 QUALITIES: dict[RegionKind, frozenset[Quality]] = {
-    RegionKind.ROI: frozenset({Quality.PREVIEW, Quality.EXACT}),
+    RegionKind.ROI: frozenset({Quality.PREVIEW, Quality.BOUNDED, Quality.EXACT}),
     RegionKind.SURROUNDINGS: frozenset({Quality.PREVIEW}),
-    RegionKind.TISSUE: frozenset({Quality.EXACT}),
-    RegionKind.BACKGROUND: frozenset({Quality.EXACT}),
+    RegionKind.TISSUE: frozenset({Quality.BOUNDED, Quality.EXACT}),
+    RegionKind.BACKGROUND: frozenset({Quality.BOUNDED, Quality.EXACT}),
 }
-"""At which qualities the regions of a kind have layers. Two regions that share a quality share no
-voxel at it, so that every voxel has one owner at each."""
+"""At which qualities the regions of a kind may have layers. Two regions that share a quality share
+no voxel at it, so that every voxel has one owner at each; and whoever owns a voxel at EXACT owns it
+at BOUNDED, so that the one layer can build on the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +86,8 @@ class LayerKey:
 
     def __str__(self) -> str:
         return f"series {self.series} {self.region} {self.quality.name} block {self.block}"
+
+
+def exact_key(key: LayerKey) -> LayerKey:
+    """The exact layer of the same voxels."""
+    return replace(key, quality=Quality.EXACT)

@@ -120,6 +120,7 @@ MESSAGES: dict[str, m.Message] = {
     "plan_masked": replace(PLAN, version=2, regions=(MASKED, *REGIONS[1:])),
     "offer": offer(),
     "offer_preview": offer(1, quality=Quality.PREVIEW),
+    "offer_on_another": replace(offer(4), base=3),
     "offer_headers": HEADERS,
     "withdraw": m.Withdraw(3),
     "ack": m.Ack(123456, 42, 20000),

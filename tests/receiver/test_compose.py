@@ -50,7 +50,7 @@ SMALL = (4, 5, 6)
 def samples_of(sent: Study, offer: m.LayerOffer) -> NDArray[Any]:
     assert offer.box is not None
     part = np.ascontiguousarray(sent.voxels[offer.box.slices])
-    if offer.key.quality is Quality.EXACT:
+    if offer.key.quality > Quality.PREVIEW:
         return sent.entry.samples.to_samples(part)
     return sent.entry.window.to_preview(part)
 
@@ -59,7 +59,7 @@ def paint(volume: GrowingVolume, sent: Study, offer: m.LayerOffer) -> bool:
     volume.check_offer(offer)
     if offer.key.quality is Quality.EXACT:
         return volume.paint_exact(offer, samples_of(sent, offer))
-    volume.paint_preview(offer, samples_of(sent, offer))
+    volume.paint_lossy(offer, samples_of(sent, offer))
     return True
 
 
@@ -116,11 +116,14 @@ class Model:
             self.voxels[mask] = self.sent.voxels[mask]
             self.quality[mask] = Quality.VERIFIED
         else:
-            mask &= self.quality < Quality.PREVIEW
+            level = offer.key.quality
+            mask &= self.quality < level
             window, dtype = self.sent.entry.window, self.sent.voxels.dtype
             shown = window.from_preview(window.to_preview(self.sent.voxels), dtype)
+            if level is Quality.BOUNDED:  # of error 0 here
+                shown = self.sent.voxels
             self.voxels[mask] = shown[mask]
-            self.quality[mask] = Quality.PREVIEW
+            self.quality[mask] = level
 
     def marks(self) -> set[Mark]:
         """Every mark whose claim is true now."""
@@ -322,7 +325,7 @@ def test_a_preview_after_the_exact_layer_paints_over_nothing(tmp_path: Path) -> 
     volume = grown(tmp_path, sent)
     assert paint(volume, sent, sent.layer(0, "roi0")[0])
     before = volume.files.voxels.copy(), volume.files.quality.copy()
-    volume.paint_preview(
+    volume.paint_lossy(
         sent.layer(1, "roi0", Quality.PREVIEW)[0], np.full(ROI.shape, 4000, np.uint16)
     )
     assert np.array_equal(volume.files.voxels, before[0])
@@ -468,7 +471,7 @@ def test_headers_go_into_the_nifti_file_or_beside_the_dicom_one(
 
 def broken_off(folder: Path, sent: Study, *regions: str) -> None:
     volume = grown(folder, sent)
-    volume.paint_preview(
+    volume.paint_lossy(
         sent.layer(0, "surroundings", Quality.PREVIEW)[0], np.full(SHAPE, 9, np.uint16)
     )
     for region in regions:
@@ -487,7 +490,7 @@ def test_a_resumed_volume_has_what_is_proven_and_nothing_else(tmp_path: Path) ->
     proven[1:5, 1:9, 1:7] = True
     assert np.array_equal(volume.files.quality, np.where(proven, 5, 0))
     assert np.array_equal(volume.files.voxels, np.where(proven, sent.voxels, -32768))
-    assert volume.whole.at == {Quality.PREVIEW: 192, Quality.VERIFIED: 192}
+    assert volume.whole.at == dict.fromkeys(volume.whole.at, 192)
     assert volume.roi.at[Quality.VERIFIED] == 32
     assert Mark.ROI_EXACT in volume.new_marks()
     assert paint(volume, sent, sent.layer(0, "background")[0])

@@ -16,12 +16,12 @@ from tests.commands import ROOT, command, environment
 
 SAMPLES = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)
 PAYLOAD = ZSTD.encode(Block(SAMPLES, 16), {})
-REQUEST = ("zstd", (3, 4, 5), "<u2", [("level", 3)])
+REQUEST = ((3, 4, 5), "<u2", None, [("zstd", [("level", 3)])])
 
 
 def answered(request: tuple[Any, ...], payload: bytes) -> tuple[int, bytes]:
-    sink = io.BytesIO()
-    _answer(sink, msgpack.packb(request), payload)
+    sink, source = io.BytesIO(), io.BytesIO(LENGTH.pack(len(payload)) + payload)
+    _answer(source, sink, msgpack.packb(request))
     status, size = ANSWER.unpack(sink.getvalue()[: ANSWER.size])
     content = sink.getvalue()[ANSWER.size :]
     assert len(content) == size
@@ -53,11 +53,11 @@ def test_samples_are_answered_in_c_order() -> None:
     ("request_", "payload"),
     [
         (REQUEST, b"garbage"),
-        (("zstd", (3, 4, 6), "<u2", []), PAYLOAD),
-        (("none", (3, 4, 5), "<u2", []), PAYLOAD),
-        (("zstd", (3, 4, 5), "<u2", [("level", 99)]), PAYLOAD),
-        (("zstd", (1 << 20, 1 << 20, 1 << 20), "<u2", []), PAYLOAD),
-        (("x" * 5000, (3, 4, 5), "<u2", []), PAYLOAD),
+        (((3, 4, 6), "<u2", None, [("zstd", [])]), PAYLOAD),
+        (((3, 4, 5), "<u2", None, [("none", [])]), PAYLOAD),
+        (((3, 4, 5), "<u2", None, [("zstd", [("level", 99)])]), PAYLOAD),
+        (((1 << 20, 1 << 20, 1 << 20), "<u2", None, [("zstd", [])]), PAYLOAD),
+        (((3, 4, 5), "<u2", None, [("x" * 5000, [])]), PAYLOAD),
     ],
     ids=["payload", "shape", "codec", "setting", "memory", "long"],
 )

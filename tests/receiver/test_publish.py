@@ -59,7 +59,7 @@ def grown(folder: Path, sent: Study, *layers: tuple[str, Quality]) -> GrowingVol
         if quality is Quality.EXACT:
             assert volume.paint_exact(offer, sent.entry.samples.to_samples(part))
         else:
-            volume.paint_preview(offer, sent.entry.window.to_preview(part))
+            volume.paint_lossy(offer, sent.entry.window.to_preview(part))
     return volume
 
 

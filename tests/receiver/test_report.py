@@ -57,6 +57,7 @@ def test_the_report_of_an_exact_study(tmp_path: Path) -> None:
         "roi_preview": sizes[0],
         "roi_exact": sizes[1],
         "whole_preview": sizes[2],
+        "tissue_bounded": 0,
         "tissue_exact": sizes[3],
         "background_exact": sizes[4],
         "headers": sizes[5],
@@ -152,8 +153,8 @@ def test_the_side_car_says_what_a_nifti_header_cannot(tmp_path: Path) -> None:
     volume = GrowingVolume(tmp_path, "series-1", entry_of(header, sent.voxels))
     volume.set_plan(replace(PLAN, record=bytes(range(54))))
     offer, _ = sent.layer(0, "roi0", Quality.PREVIEW)
-    volume.paint_preview(replace(offer, max_error=12.5), np.zeros(ROI.shape, np.uint16))
-    volume.paint_preview(replace(offer, max_error=math.inf), np.zeros(ROI.shape, np.uint16))
+    volume.paint_lossy(replace(offer, max_error=12.5), np.zeros(ROI.shape, np.uint16))
+    volume.paint_lossy(replace(offer, max_error=math.inf), np.zeros(ROI.shape, np.uint16))
     content = sidecar(tmp_path, volume)
     assert content["label"] == "PET"
     assert content["modality"] == "PT"
@@ -177,6 +178,7 @@ def test_the_side_car_says_what_a_nifti_header_cannot(tmp_path: Path) -> None:
     assert content["voxels"] == {
         "total": 480,
         "verified": 0,
+        "at_least_bounded": 0,
         "at_least_preview": 32,
         "discarded": 0,
     }
@@ -215,6 +217,7 @@ def test_the_side_car_of_a_finished_study_says_that_it_is_proven(tmp_path: Path)
     assert content["voxels"] == {
         "total": 480,
         "verified": 480,
+        "at_least_bounded": 480,
         "at_least_preview": 480,
         "discarded": 0,
     }

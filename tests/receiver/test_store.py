@@ -41,7 +41,7 @@ def test_what_is_empty_is_forgotten_and_what_is_not_stays(tmp_path: Path) -> Non
     first, second = open_volumes(folder, MANIFEST)
     first.set_plan(FIRST.plan)
     offer, _ = FIRST.layer(0, "roi0", Quality.PREVIEW)
-    first.paint_preview(offer, np.zeros((2, 4, 4), np.uint16))
+    first.paint_lossy(offer, np.zeros((2, 4, 4), np.uint16))
     forget_empty([first, second])
     assert sorted(path.name for path in folder.iterdir()) == [
         "series-1.partial.nii",

@@ -14,7 +14,7 @@ from sender.encode import (
     encode_bytes,
     encode_exact,
     encode_lossy,
-    is_preview,
+    is_exact,
     layer_digest,
 )
 from sender.preview import PreviewTarget
@@ -106,7 +106,7 @@ def test_encoding_leaves_the_volume_as_it_is(voxels: NDArray[Any], kind: SampleK
     """Blocks of whole slices are views of it, and what they do not own is filled."""
     series = series_of(voxels.copy(), [ROI], TISSUE)
     for job in series.jobs:
-        if is_preview(job):
+        if job.key.quality is Quality.PREVIEW:
             target = PreviewTarget(40.0, 0.5)
             encode_lossy(series.volume.voxels, job, series.entry, "hevc", target, 28)
         else:
@@ -211,7 +211,7 @@ def test_a_codec_that_there_is_not_is_a_fault_of_the_settings() -> None:
 def test_a_preview_tells_the_error_of_what_it_owns(voxels: NDArray[Any], stage: str) -> None:
     series = series_of(voxels, [ROI], TISSUE)
     (job,) = jobs_of(series, stage)
-    assert is_preview(job)
+    assert not is_exact(job)
     encoded = encode_lossy(voxels, job, series.entry, "hevc", PreviewTarget(40.0, 2.0), 28)
     owned = owned_mask(job.box, job.holes)
     codec = codec_named("hevc")
@@ -225,9 +225,9 @@ def test_a_preview_tells_the_error_of_what_it_owns(voxels: NDArray[Any], stage: 
     assert [name for name, _ in encoded.settings] == ["crf"]
 
 
-def test_exact_layers_are_no_previews() -> None:
+def test_exact_layers_are_exact() -> None:
     series = series_of(brain(), [ROI], TISSUE)
-    assert not any(map(is_preview, jobs_of(series, quality=Quality.EXACT)))
+    assert all(map(is_exact, jobs_of(series, quality=Quality.EXACT)))
 
 
 @pytest.mark.parametrize("content", [b"x", b"extension" * 1000, bytes(range(256))])

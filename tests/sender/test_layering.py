@@ -15,7 +15,7 @@ from protocol.stages import STAGES, UNFOCUSED
 from sender import layering
 from sender.layering import cut_box, cut_layers, make_plan
 from shared.geometry import Box
-from shared.layer import Quality, RegionKind
+from shared.layer import Quality, RegionKind, exact_key
 from shared.mask import pack_mask, unpack_mask
 from shared.ownership import holes, owned_mask
 from shared.roi import RECORD_BYTES, Roi, RoiRecord
@@ -193,7 +193,7 @@ def test_keys_are_distinct_and_no_layer_owns_nothing(
     for job in jobs:
         region = regions[job.key.region]
         assert job.box.inside(region.box)
-        assert job.holes == holes(region, job.box, regions)
+        assert job.holes == holes(region, job.box, regions, job.key.quality)
         owned = owned_mask(job.box, job.holes)
         assert owned is None or owned.any()
 
@@ -264,9 +264,19 @@ def test_the_largest_volume_has_layers_that_a_session_can_number() -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 5), (6, 1, 1), (1, 1, 9)])
 def test_tiny_volumes_have_a_preview_and_an_exact_layer(shape: Triple) -> None:
     names = [job.stage.name for job in jobs_of(plan_of(shape))]
-    assert names == ["whole_preview", "tissue_exact"]
+    assert names == ["whole_preview", "tissue_bounded", "tissue_exact"]
     names = [job.stage.name for job in jobs_of(plan_of(shape, [Box.whole(shape)]))]
     assert names == ["roi_preview", "roi_exact"]
+
+
+def test_a_bounded_layer_owns_what_the_exact_one_owns_that_builds_on_it() -> None:
+    plan = plan_of((64, 256, 256), [Box((20, 40, 40), (40, 90, 90))])
+    jobs = jobs_of(plan, "tissue_bounded")
+    exact = {job.key: job for job in jobs_of(plan, "tissue_exact")}
+    assert len(jobs) == len(exact) > 1
+    for job in jobs:
+        other = exact[exact_key(job.key)]
+        assert (job.box, job.holes) == (other.box, other.holes)
 
 
 def test_an_roi_that_covers_everything_leaves_no_other_region() -> None:

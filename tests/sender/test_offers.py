@@ -8,7 +8,7 @@ from protocol.checks import check_offer
 from protocol.chunks import chunk_digests
 from protocol.limits import CHUNK_BYTES
 from protocol.messages import HEADERS_REGION
-from sender.encode import Encoded, encode_bytes, encode_exact, encode_lossy, is_preview
+from sender.encode import Encoded, encode_bytes, encode_exact, encode_lossy, is_exact
 from sender.offers import layer_offer, piece_offer
 from sender.settings import SendSettings
 from shared.fidelity import Fidelity
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def encoded_of(series: Series, job: LayerJob) -> Encoded:
     voxels, entry = series.volume.voxels, series.entry
-    if is_preview(job):
+    if not is_exact(job):
         target = SendSettings().preview_target(job.stage.kind)
         return encode_lossy(voxels, job, entry, "hevc", target, 28)
     return encode_exact(voxels, job, entry, "jpegxl", 3)

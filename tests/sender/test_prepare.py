@@ -194,6 +194,7 @@ def test_every_layer_that_the_plan_asks_for_is_there(
         "roi_preview",
         "roi_exact",
         "whole_preview",
+        "tissue_bounded",
         "tissue_exact",
         "background_exact",
     }

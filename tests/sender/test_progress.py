@@ -148,7 +148,7 @@ def test_a_focus_moves_what_is_shown_as_the_stage() -> None:
         assert schedule.next_job(Link(1e6, 0)) == job
     schedule.focus(Focus(0, Box((0, 0, 0), (1, 1, 1)), 0))
     after = progress_of(offering, None, 0.0)
-    assert after.stage == "tissue_exact"
+    assert after.stage == "tissue_bounded"
 
 
 def test_the_counts_of_these_tests_are_those_of_the_plan() -> None:

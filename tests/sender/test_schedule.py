@@ -7,6 +7,7 @@ import pytest
 from protocol.messages import Focus
 from protocol.stages import STAGES, UNFOCUSED
 from sender.schedule import Link, Schedule
+from sender.settings import AUTO
 from shared.geometry import Box
 from shared.layer import Quality
 from tests.sender.studies import jobs_of, plan_of
@@ -22,8 +23,8 @@ SLOW = Link(rate_bps=64e3, unsent_bytes=0)
 FAST = Link(rate_bps=200e6, unsent_bytes=0)
 
 
-def schedule() -> Schedule:
-    return Schedule(jobs_of(plan_of(SHAPE, [ROI], TISSUE)))
+def schedule(exact_codec: str = AUTO) -> Schedule:
+    return Schedule(jobs_of(plan_of(SHAPE, [ROI], TISSUE)), exact_codec)
 
 
 def drained(made: Schedule, link: Link = SLOW) -> list[LayerJob]:
@@ -40,9 +41,25 @@ def names(jobs: list[LayerJob]) -> list[str]:
 
 
 def test_layers_come_in_the_order_of_the_plan() -> None:
-    jobs = drained(schedule())
+    jobs = drained(schedule("causal3d"))
     assert jobs == jobs_of(plan_of(SHAPE, [ROI], TISSUE))
     assert names(jobs) == [stage.name for stage in STAGES[:-1]]
+
+
+def test_bounded_layers_are_left_out_where_no_exact_one_could_build_on_them() -> None:
+    assert "tissue_bounded" not in names(drained(schedule("jpegls")))
+
+
+def test_bounded_layers_are_left_out_where_all_of_the_tissue_is_there_soon() -> None:
+    assert "tissue_bounded" not in names(drained(schedule("causal3d"), FAST))
+
+
+def test_an_exact_layer_waits_for_the_bounded_one_that_it_builds_on() -> None:
+    bounded = jobs_of(plan_of(SHAPE, [ROI], TISSUE), "tissue_bounded")
+    exact = jobs_of(plan_of(SHAPE, [ROI], TISSUE), "tissue_exact")
+    made = Schedule(exact, "causal3d")
+    assert made.next_job(SLOW, {job.key for job in bounded}) is None
+    assert made.next_job(SLOW, ()) == exact[0]
 
 
 def test_an_empty_schedule_has_no_job() -> None:
@@ -210,12 +227,12 @@ def test_a_layer_that_is_put_back_keeps_to_the_focus() -> None:
 def test_time_to_spare_is_spent_on_fewer_bits(lead_s: float, effort: int) -> None:
     link = Link(8e6, round(lead_s * 1e6))
     assert link.lead_s == pytest.approx(lead_s)
-    assert schedule().effort(link) == effort
+    assert schedule().effort("jpegxl", link) == effort
 
 
 def test_an_unknown_link_has_no_lead() -> None:
     assert Link(0.0, 10**9).lead_s == 0.0
-    assert schedule().effort(Link(0.0, 10**9)) == 3
+    assert schedule().effort("jpegxl", Link(0.0, 10**9)) == 3
 
 
 @pytest.mark.parametrize(
