@@ -18,7 +18,9 @@ from protocol import messages as m
 from protocol.outbox import Outbox
 from protocol.stages import STAGES, UNFOCUSED, Priority
 from sender.encode import (
+    AFTER_SECOND_CODEC,
     PLAIN_CODEC,
+    SECOND_CODEC,
     encode_bytes,
     encode_exact,
     encode_lossy,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from shared.workers import Workers
 
 _HEADERS_PIECE_BYTES = 8 << 20
+_MOST_FORMS = 3
+"""Of one layer: as scheduled, by another codec, and as plainly as can be."""
 _LOW_S = 0.3
 """Of link still to be sent: so much before it stands still, a slab more is encoded."""
 
@@ -56,6 +60,7 @@ class Offered(NamedTuple):
 
     job: LayerJob
     owned_voxels: int
+    codec: str
 
 
 class Offering:
@@ -90,8 +95,9 @@ class Offering:
         self._jobs = {job.key: job for series in study.series for job in series.jobs}
         self._encoding: set[LayerKey] = set()
         self._crf: dict[tuple[int, str], int] = {}
-        self._plain: set[LayerKey] = set()
-        """Layers that did not prove right at the receiver and are coded plainly."""
+        self._failed: dict[LayerKey, list[str]] = {}
+        """Codecs of layers that did not prove right at the receiver: another one is next, and then
+        the plainest there is."""
         self.start_over()
 
     def start_over(self) -> None:
@@ -110,6 +116,10 @@ class Offering:
         self._pieces: set[LayerKey] = set()
         """Those that need not be made any more."""
         self._headers_due = True
+        self._judged: dict[int, Offered] = {}
+        """Exact layers that are settled: should they not stay right, they are asked for again."""
+        self._answered: set[int] = set()
+        """What was asked for again, which a receiver repeats to a new connection."""
         self._finished = False
         self._any_settled = False
         self._held_digests: tuple[bytes, ...] = ()
@@ -160,7 +170,8 @@ class Offering:
         for number, each in spooled.items():
             outcome = outcomes.get(number)
             if outcome is not None and not outcome.settled:
-                self._plain.add(each.offer.key)
+                self._failed.setdefault(each.offer.key, []).append(each.offer.codec)
+                self._answered.add(number)
             elif each.offer.box is None:
                 self._restore_piece(each, settled=outcome is not None)
             elif (job := self._jobs.get(each.offer.key)) is not None and job.box == each.offer.box:
@@ -274,15 +285,20 @@ class Offering:
             )
             self._crf[stage] = dict(encoded.settings).get("crf", crf)
             return encoded
-        if job.key in self._held:
+        if job.key in self._held and job.key not in self._failed:
             self.ledger.verified(job, owned_count(job.box, job.holes))
             return None
-        codec = self._settings.exact_codec
-        if job.key in self._plain:
-            codec = PLAIN_CODEC
-        elif codec == AUTO:
-            codec = self.schedule.codec(link)
+        codec = self._exact_codec(job.key, link)
         return await run(encode_exact, voxels, job, entry, codec, self.schedule.effort(link))
+
+    def _exact_codec(self, key: LayerKey, link: Link) -> str:
+        failed = self._failed.get(key, [])
+        if len(failed) > 1:
+            return PLAIN_CODEC
+        if failed:
+            return SECOND_CODEC if failed[0] != SECOND_CODEC else AFTER_SECOND_CODEC
+        chosen = self._settings.exact_codec
+        return self.schedule.codec(link) if chosen == AUTO else chosen
 
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         outbox, promoted = (
@@ -296,7 +312,7 @@ class Offering:
                 self.schedule.put_back(job)
             return
         outbox.put(offer, encoded.payload, self.schedule.priority(job, promoted=promoted))
-        self.offered[offer.number] = Offered(job, encoded.owned_voxels)
+        self.offered[offer.number] = Offered(job, encoded.owned_voxels, encoded.codec)
         self.ledger.encoded(job, offer, encoded.fidelity)
         self._wake()
 
@@ -310,12 +326,14 @@ class Offering:
             return  # there already, in another form
         owned = owned_count(job.box, job.holes)
         self.ledger.encoded(job, each.offer, each.fidelity)
+        offered = Offered(job, owned, each.offer.codec)
         if settled:
             self._any_settled = True
             self.ledger.verified(job, owned)
+            self._remember(each.offer.number, offered)
         else:
             self.outbox.put(each.offer, each.payload, self.schedule.priority(job))
-            self.offered[each.offer.number] = Offered(job, owned)
+            self.offered[each.offer.number] = offered
 
     # -- what the files held beside the voxels, last of all -----------------------------------
 
@@ -360,26 +378,36 @@ class Offering:
             self._spared.add(number)
         if offered is not None and said.verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
             self.ledger.verified(offered.job, offered.owned_voxels)
+            self._remember(number, offered)
         await self._note(Outcome(number, True))
         self._changed.set()
 
     async def on_want(self, number: int) -> None:
-        """The receiver got other voxels than we declared: once more, coded as plainly as can be.
+        """The receiver has other voxels than we declared: once more, in another form.
+
+        A layer that was settled may be asked for too: what lay on the receiver's disk was not what
+        it had proven any more.
 
         Raises:
             IntegrityError: it was coded plainly already.
-            RemoteProtocolError: it is settled.
+            RemoteProtocolError: it is settled, and none of the exact layers.
         """
+        if number in self._answered:
+            return
         offered, piece = self.offered.pop(number, None), self._headers.pop(number, None)
-        if offered is not None:
-            self._note_plain(offered.job.key)
-            self.schedule.put_back(offered.job)
+        judged = self._judged.pop(number, None)
+        if judged is not None:
+            self.ledger.demoted(judged.job, judged.owned_voxels)
+        if again := offered or judged:
+            self._note_failed(again.job.key, again.codec)
+            self.schedule.put_back(again.job)
         elif piece is not None:
-            offer, payload = piece  # coded plainly already
-            self._note_plain(offer.key)
+            offer, payload = piece
+            self._note_failed(offer.key, offer.codec)
             self._offer_piece(replace(offer, number=self.outbox.reserve()), payload)
         elif number not in self._spared:
             raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
+        self._answered.add(number)
         await self._note(Outcome(number, False))
         self._changed.set()
 
@@ -438,10 +466,15 @@ class Offering:
             async with self._spooling:
                 await self._workers.run(self._spool.note, outcome)
 
-    def _note_plain(self, key: LayerKey) -> None:
-        if key in self._plain:
+    def _remember(self, number: int, offered: Offered) -> None:
+        if offered.job.key.quality is Quality.EXACT:
+            self._judged[number] = offered
+
+    def _note_failed(self, key: LayerKey, codec: str) -> None:
+        failed = self._failed.setdefault(key, [])
+        if len(failed) == _MOST_FORMS - 1:
             raise IntegrityError(f"{key} does not prove right at the receiver, coded plainly")
-        self._plain.add(key)
+        failed.append(codec)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

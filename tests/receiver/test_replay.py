@@ -56,7 +56,7 @@ def test_verdicts_wants_and_the_receipt_hold_in_another_process(tmp_path: Path) 
     assert inbox.is_settled(0)
     log, inbox, stored = replayed(tmp_path, piece(0, 512), message_record(m.Want(0)))
     log.close()
-    assert stored.wanted == {OFFER.key}
+    assert stored.wanted == {OFFER.key: 1}
     assert not stored.whole
     assert inbox.standing().wanted == (0,)
     done = message_record(m.Done(examples.MANIFEST.study, True))
