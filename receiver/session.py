@@ -145,6 +145,8 @@ class ReceivingSession:
                 return
             self._log, self.folder, self.exact = log, folder, stored.exact
             self.quarantine = Quarantine(folder)
+            for record in log.damaged:
+                await self._set_aside(record, "the disk has spoilt a record of the log", 0, 0)
             self.inbox.held = ()
             if self.exact is None:
                 self.painter.wanted.update(stored.wanted)
