@@ -7,7 +7,7 @@ is known before its first byte, so that nothing unproven is ever handed on.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 from protocol import limits
@@ -34,10 +34,15 @@ def chunk_count(size_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BadChunk:
-    """A chunk that was whole but wrong; its bytes are dropped."""
+    """A chunk that was whole but wrong; its bytes are no part of the encoding."""
 
     offset: int
-    size_bytes: int
+    content: bytes = field(repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """How long it is."""
+        return len(self.content)
 
 
 class Assembly:
@@ -101,7 +106,7 @@ class Assembly:
             self._proven.add(start, end)
             return new, None
         self._arrived.remove(start, end)
-        return new, BadChunk(start, end - start)
+        return new, BadChunk(start, bytes(chunk))
 
     def payload(self) -> bytes:
         """The whole encoding, every chunk of it proven."""

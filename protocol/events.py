@@ -30,4 +30,13 @@ class FragmentArrived:
     fragment: Fragment = field(repr=False)
 
 
-Event = m.Message | EncodingArrived | FragmentArrived
+@dataclass(frozen=True, slots=True)
+class ChunkRejected:
+    """A chunk was whole and did not have its hash; it has been asked for again."""
+
+    number: int
+    offset: int
+    content: bytes = field(repr=False)
+
+
+Event = m.Message | EncodingArrived | FragmentArrived | ChunkRejected

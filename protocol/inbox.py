@@ -12,7 +12,7 @@ from protocol import limits
 from protocol import messages as m
 from protocol.checks import check_manifest, check_offer, check_plan, require
 from protocol.chunks import Assembly
-from protocol.events import EncodingArrived, FragmentArrived
+from protocol.events import ChunkRejected, EncodingArrived, FragmentArrived
 from protocol.ranges import RangeSet
 from shared.errors import RemoteProtocolError
 
@@ -114,7 +114,8 @@ class Inbox:
         if bad is not None:
             self._bad_chunks += 1
             require(self._bad_chunks <= _MAX_BAD_CHUNKS, "chunks keep failing their hashes")
-            return [], m.Again(number, bad.offset, bad.size_bytes)
+            rejected = ChunkRejected(number, bad.offset, bad.content)
+            return [rejected], m.Again(number, bad.offset, bad.size_bytes)
         if new:
             events.append(FragmentArrived(fragment))
         if assembly.complete:
@@ -152,9 +153,11 @@ class Inbox:
         self._offers.clear()
 
     def want(self, number: int) -> None:
-        """An encoding did not prove right: it has to come in another form."""
+        """An encoding did not prove right, or its voxels do not any more: it has to come in another
+        form."""
         self._open.pop(number, None)
         self._offers.pop(number, None)
+        self._settled.remove(number, number + 1)
         self._wanted.add(number)
 
     def reach(self, series: int, mark: m.Mark) -> None:
@@ -179,7 +182,7 @@ class Inbox:
                 self._plans[each].version if each in self._plans else 0 for each in range(count)
             ),
             settled=tuple(self._settled)[: limits.MAX_SPANS],
-            wanted=tuple(sorted(self._wanted))[: limits.MAX_OPEN_LAYERS],
+            wanted=tuple(sorted(self._wanted))[-limits.MAX_OPEN_LAYERS :],
             under_way=tuple(
                 m.Received(number, self._has(number))
                 for number in list(self._offers)[: 2 * limits.MAX_OPEN_LAYERS]

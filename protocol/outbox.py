@@ -154,7 +154,9 @@ class Outbox:
             for number in list(self._layers)
             if number in settled and self.drop(number)
         ]
-        heard += [m.Want(number) for number in standing.wanted if self.drop(number)]
+        for number in standing.wanted:  # it may have been settled before
+            self.drop(number)
+            heard.append(m.Want(number))
         under_way = {part.number: part.ranges for part in standing.under_way}
         for out in self._layers.values():
             out.announced = out.number in under_way

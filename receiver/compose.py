@@ -15,7 +15,7 @@ import numpy as np
 from protocol.messages import Mark
 from protocol.stages import MARKS
 from receiver.attachment import Attachment
-from receiver.files import SeriesFiles
+from receiver.files import SeriesFiles, fill_value
 from receiver.journal import JournalEntry, append_entry, read_entries, write_entries
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
@@ -25,7 +25,7 @@ from shared.ownership import holes, marked_in, owned_count, owned_mask
 from shared.volume import region_digest, volume_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,6 +74,8 @@ class GrowingVolume:
         """The finished file."""
         self.proven = False
         """The digest of the whole volume, computed from the file, is the manifest's."""
+        self._layers: dict[int, m.LayerOffer] = {}
+        """What has been verified in this session, by number: it can be asked for again."""
         self._reached: set[Mark] = set()
 
     # -- the plan -----------------------------------------------------------------------------
@@ -168,8 +170,7 @@ class GrowingVolume:
             return False
         if not exact:
             return True
-        found = np.ascontiguousarray(self.files.voxels[box.slices])
-        return region_digest(found, owned) == offer.voxel_digest
+        return self._is_right(offer)
 
     def paint_lossy(self, offer: m.LayerOffer, samples: NDArray[Any]) -> None:
         """Show a preview or a bounded layer where nothing as good is.
@@ -216,6 +217,7 @@ class GrowingVolume:
         else:
             target[owned], quality[owned] = values[owned], Quality.VERIFIED
         self._add(offer, box, gained)
+        self.note_verified(offer)
         without = holes(self.regions[offer.key.region], box, self.regions)
         append_entry(self.files.journal, JournalEntry(box, without, offer.voxel_digest))
         return True
@@ -223,6 +225,10 @@ class GrowingVolume:
     def owned(self, offer: m.LayerOffer) -> NDArray[np.bool_] | None:
         """(z, y, x): which voxels of its box a layer owns; None for all."""
         return self._place(offer)[1]
+
+    def note_verified(self, offer: m.LayerOffer) -> None:
+        """A layer's voxels are there and right; should they not stay so, it can be asked for."""
+        self._layers[offer.number] = offer
 
     def keep_headers(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
         """Prove a piece of the headers layer and keep it.
@@ -242,17 +248,29 @@ class GrowingVolume:
         without = holes(region, offer.box, self.regions, offer.key.quality)
         return offer.box, owned_mask(offer.box, without)
 
-    def _add(self, offer: m.LayerOffer, box: Box, gained: dict[Quality, NDArray[np.bool_]]) -> None:
-        """Count the voxels of a box that have come to have a quality."""
+    def _is_right(self, offer: m.LayerOffer) -> bool:
+        """Whether a layer's voxels, as they lie in the file, have its digest."""
+        box, owned = self._place(offer)
+        found = np.ascontiguousarray(self.files.voxels[box.slices])
+        return region_digest(found, owned) == offer.voxel_digest
+
+    def _add(
+        self,
+        offer: m.LayerOffer,
+        box: Box,
+        gained: dict[Quality, NDArray[np.bool_]],
+        sign: int = 1,
+    ) -> None:
+        """Count the voxels of a box that have come to have a quality, or have lost it."""
         self.empty = False
         if self.regions[offer.key.region].kind is RegionKind.ROI:
             of_roi = None
         else:
             of_roi = marked_in(self._rois(), box)
         for level, voxels in gained.items():
-            self.whole.at[level] += int(np.count_nonzero(voxels))
+            self.whole.at[level] += sign * int(np.count_nonzero(voxels))
             inside = voxels if of_roi is None else voxels & of_roi
-            self.roi.at[level] += int(np.count_nonzero(inside))
+            self.roi.at[level] += sign * int(np.count_nonzero(inside))
 
     # -- what has been reached ----------------------------------------------------------------
 
@@ -281,17 +299,67 @@ class GrowingVolume:
         """Voxels that are not VERIFIED, and not said to stay away either."""
         return self.whole.total - self.whole.at[Quality.VERIFIED]
 
-    def prove(self) -> None:
+    @property
+    def roi_is_due(self) -> bool:
+        """Whether the ROI would be called exact now, for the first time or once more."""
+        roi = self.roi
+        due = self.is_planned and 0 < roi.total == roi.at[Quality.VERIFIED]
+        return due and Mark.ROI_EXACT not in self._reached
+
+    def check_roi(self) -> list[m.LayerOffer]:
+        """Hash the layers of the ROI from the file; those that are wrong are demoted.
+
+        Returns:
+            What has to come again; nothing where all of it is right.
+        """
+        rois = self._rois()
+        return self._demote_wrong(
+            offer
+            for offer in self._layers.values()
+            if offer.box is not None and marked_in(rois, offer.box).any()
+        )
+
+    def prove(self) -> list[m.LayerOffer]:
         """Hash the whole volume from the file, once all of it is VERIFIED.
 
+        Where that is not the manifest's digest, every layer is hashed, and those that are wrong are
+        demoted.
+
+        Returns:
+            What has to come again; nothing where the volume is proven.
+
         Raises:
-            IntegrityError: it has not the manifest's digest, though every layer had its own.
+            IntegrityError: no layer is wrong that came in this session, and the whole is.
         """
-        if volume_digest(self.entry.header, self.files.voxels) != self.entry.digest:
+        if volume_digest(self.entry.header, self.files.voxels) == self.entry.digest:
+            self.proven = True
+            return []
+        wrong = self._demote_wrong(self._layers.values())
+        if not wrong:
             raise IntegrityError(
                 f"{self.files.stem}: every layer has its digest and the whole volume has not"
             )
-        self.proven = True
+        return wrong
+
+    def _demote_wrong(self, offers: Iterable[m.LayerOffer]) -> list[m.LayerOffer]:
+        """Layers whose voxels are not what they were are MISSING, and in no journal."""
+        wrong = [offer for offer in offers if not self._is_right(offer)]
+        for offer in wrong:
+            del self._layers[offer.number]
+            box, owned = self._place(offer)
+            quality = self.files.quality[box.slices]
+            of_it = np.ones(box.shape, np.bool_) if owned is None else owned
+            lost = {level: (quality >= level) & of_it for level in self.whole.at}
+            self._add(offer, box, lost, -1)
+            self.files.voxels[box.slices][of_it] = fill_value(np.dtype(self.entry.header.dtype))
+            quality[of_it] = Quality.MISSING
+        if wrong:
+            gone = {(offer.box, offer.voxel_digest) for offer in wrong}
+            entries = read_entries(self.files.journal)
+            kept = [each for each in entries if (each.box, each.digest) not in gone]
+            write_entries(self.files.journal, kept)
+            self._reached -= {Mark.ROI_PREVIEW, Mark.WHOLE_PREVIEW, Mark.ROI_EXACT}
+        return wrong
 
     def finish(self) -> None:
         """Put the series on disk under its final name, if it is proven; else sync what there is."""

@@ -68,6 +68,11 @@ class SessionLog:
         """Whether no piece of any encoding is in it."""
         return not self._pieces
 
+    @property
+    def damaged(self) -> list[bytes]:
+        """Records that the disk has spoilt, once they have been passed over by `replay`."""
+        return self._records.damaged
+
     def replay(self) -> Iterator[m.Message | Fragment]:
         """All that it holds, in the order in which it came, up to what is torn or no record of
         ours."""

@@ -6,6 +6,7 @@ queue ─> decode (children) ─> prove, paint (worker) ─> until stored ─> v
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _QUEUE = 8
 """Encodings that wait for a decoder."""
+_MOST_WANTED = 2
+"""Other forms of a layer that are asked for: another codec's, and the plainest there is."""
 _BACKLOG_BYTES = 64 << 20
 """Of encodings among these and the ones being decoded, beyond which nothing more is read."""
 
@@ -43,6 +46,14 @@ class Teller(Protocol):
 
     async def want(self, number: int) -> None:
         """An encoding did not prove right; another is wanted."""
+        ...
+
+    async def set_aside(self, offer: m.LayerOffer, payload: bytes, why: str) -> None:
+        """Keep what is wrong where it can be looked at."""
+        ...
+
+    async def demoted(self, series: int, layers: int) -> None:
+        """Layers that were proven are not what they were; they have been asked for again."""
         ...
 
     async def reach(self, series: int, mark: m.Mark) -> None:
@@ -77,8 +88,10 @@ class Painter:
         self._bases: dict[int, m.LayerOffer] = {}
         """Bounded encodings that have come whole: exact ones may build on them."""
         self.backlog = Backlog(_BACKLOG_BYTES)
-        self.wanted: set[LayerKey] = set()
-        """Layers that had to be asked for in another form."""
+        self.wanted: Counter[LayerKey] = Counter()
+        """How often layers had to be asked for in another form."""
+        self._asked: set[int] = set()
+        """Encodings that were asked for in another form."""
         self.bytes = {stage.name: 0 for stage in STAGES}
         """Encoded bytes received, by stage."""
         self.codecs: dict[str, str] = {}
@@ -102,7 +115,7 @@ class Painter:
         """Work through the queue, until cancelled.
 
         Raises:
-            IntegrityError: a layer did not prove right a second time.
+            IntegrityError: a layer did not prove right, coded as plainly as can be.
             OSError: the disk does not take it.
         """
         while True:
@@ -124,23 +137,36 @@ class Painter:
         lossy = offer.key.quality < Quality.EXACT
         try:
             samples = await self._decoder.decode(await self._task(offer, payload))
-            good = await self._paint(offer, samples)
-        except CodecError:
-            good = False
+            wrong = "" if await self._paint(offer, samples) else "it has not its voxels' digest"
+        except CodecError as error:
+            wrong = str(error)
         region = self._volumes[offer.key.series].regions.get(offer.key.region)
         stage = STAGES[stage_of(region.kind if region else None, offer.key.quality)]
         self.bytes[stage.name] += len(payload)
         self.codecs[stage.name] = offer.codec
-        if good:
+        if offer.number in self._asked:
+            return  # it was proven, and is not what it was any more
+        if not wrong:
             verdict = m.Verdict.SHOWN if lossy else m.Verdict.VERIFIED
             await self._teller.judge(offer.number, verdict)
-        elif lossy:
+            return
+        await self._teller.set_aside(offer, payload, wrong)
+        if lossy:
             await self._teller.judge(offer.number, m.Verdict.FAILED)
-        elif offer.key in self.wanted:
-            raise IntegrityError(f"{offer.key} does not have its digest, a second time")
         else:
-            self.wanted.add(offer.key)
-            await self._teller.want(offer.number)
+            await self._want(offer)
+
+    async def _want(self, offer: m.LayerOffer) -> None:
+        """Ask for a layer in another form.
+
+        Raises:
+            IntegrityError: every form has been tried.
+        """
+        if self.wanted[offer.key] >= _MOST_WANTED:
+            raise IntegrityError(f"{offer.key} does not have its digest, in whichever form it came")
+        self.wanted[offer.key] += 1
+        self._asked.add(offer.number)
+        await self._teller.want(offer.number)
 
     async def _task(self, offer: m.LayerOffer, payload: bytes) -> DecodeTask:
         """
@@ -184,8 +210,16 @@ class Painter:
         return good
 
     async def _prove(self, series: int) -> None:
+        """Look at what lies on the disk before anybody hears that it is exact."""
         volume = self._volumes[series]
+        wrong: list[m.LayerOffer] = []
+        if volume.roi_is_due:
+            wrong += await self._workers.run(volume.check_roi)
         if volume.complete and not volume.proven and not volume.discarded_voxels:
-            await self._workers.run(volume.prove)
+            wrong += await self._workers.run(volume.prove)
+        for offer in wrong:
+            await self._want(offer)
+        if wrong:
+            await self._teller.demoted(series, len(wrong))
         for mark in volume.new_marks():
             await self._teller.reach(series, mark)

@@ -90,6 +90,15 @@ class Publisher:
             draw = partial(draw_picture, planes, volume.entry.window, title, badge(volume), path)
             self._due.put_nowait(draw)
 
+    async def demoted(self, session: ReceivingSession, series: int, layers: int) -> None:
+        """See `receiver.watch.Watcher`."""
+        volume = session.volumes[series]
+        self._display.say(
+            f"  {volume.files.path}: {layers} layers do not have their digests any more; "
+            "they are missing now, and asked for again"
+        )
+        self._due.put_nowait(partial(write_sidecar, volume))
+
     async def ended(self, session: ReceivingSession) -> None:
         """See `receiver.watch.Watcher`."""
         for volume in session.volumes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ class Stored:
     """In the order in which they came."""
     whole: dict[int, m.LayerOffer] = field(default_factory=dict)
     """Encodings of which every byte is there, judged already or not."""
-    wanted: set[LayerKey] = field(default_factory=set)
-    """Layers that had to be asked for in another form."""
+    wanted: Counter[LayerKey] = field(default_factory=Counter)
+    """How often layers had to be asked for in another form."""
     exact: bool | None = None
     """What the receipt says; None where none was given."""
 
@@ -68,7 +69,7 @@ def _on_message(
         case m.Want(number=number):
             require(number in offers, f"encoding {number} wanted, which was never offered")
             inbox.want(number)
-            stored.wanted.add(offers[number].key)
+            stored.wanted[offers[number].key] += 1
             stored.whole.pop(number, None)
         case m.Done(exact=exact):
             inbox.finish()

@@ -17,13 +17,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from protocol import messages as m
-from protocol.events import EncodingArrived, FragmentArrived
+from protocol.events import ChunkRejected, EncodingArrived, FragmentArrived
 from protocol.inbox import Inbox
 from protocol.parting import error_of
 from protocol.states import State
 from receiver.keeper import Keeper
 from receiver.log import SessionLog, message_record
 from receiver.painting import Arrived, Painter
+from receiver.quarantine import Quarantine
 from receiver.replay import replay
 from receiver.store import disk_errors, forget_empty, open_volumes, study_folder
 from shared.errors import (
@@ -34,6 +35,7 @@ from shared.errors import (
     RemoteProtocolError,
     TransportClosed,
 )
+from shared.layer import Quality
 from shared.tasks import one_error
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ class ReceivingSession:
         """Of the newest connection."""
         self.folder: Path | None = None
         """Where the study is put; None before its manifest is accepted."""
+        self.quarantine: Quarantine | None = None
+        """Where what proved wrong is kept aside; there is one once there is a folder."""
         self.volumes: list[GrowingVolume] = []
         self.painter = Painter(self.volumes, decoder, workers, self)
         self.exact: bool | None = None
@@ -140,9 +144,12 @@ class ReceivingSession:
                 log.close()
                 return
             self._log, self.folder, self.exact = log, folder, stored.exact
+            self.quarantine = Quarantine(folder)
+            for record in log.damaged:
+                await self._set_aside(record, "the disk has spoilt a record of the log", 0, 0)
             self.inbox.held = ()
             if self.exact is None:
-                self.painter.wanted |= stored.wanted
+                self.painter.wanted.update(stored.wanted)
                 self.volumes += await self._workers.run(open_volumes, folder, manifest)
                 for plan in stored.plans:
                     await self.painter.plan(plan)
@@ -287,6 +294,8 @@ class ReceivingSession:
                 await self._on_offer(event)
             case EncodingArrived(offer=offer, payload=payload):
                 await self.painter.put(Arrived(offer, _at_hand(payload)))
+            case ChunkRejected(number=number, offset=offset, content=content):
+                await self._set_aside(content, "it has not its hash", number, offset)
             case m.End():
                 await self._finish(visit)
             case m.Farewell():
@@ -305,7 +314,7 @@ class ReceivingSession:
             except OSError as error:
                 visit.connection.refuse(f"the clinic's disk does not take it: {error.strerror}")
                 raise
-            self.folder = folder
+            self.folder, self.quarantine = folder, Quarantine(folder)
             held = (digest for volume in self.volumes for digest in volume.held)
             self.inbox.held = tuple(islice(held, _MAX_HELD))
             self._log_is_open.set()
@@ -317,6 +326,8 @@ class ReceivingSession:
         if offer.box is not None:
             await self._workers.run(volume.check_offer, offer)
         if await self._workers.run(volume.holds, offer):
+            if offer.key.quality is Quality.EXACT:
+                volume.note_verified(offer)
             await self.judge(offer.number, m.Verdict.HELD)
 
     async def _look_at_stored(self) -> None:
@@ -327,6 +338,8 @@ class ReceivingSession:
         for offer in self._stored:
             volume = self.volumes[offer.key.series]
             if await self._workers.run(volume.holds, offer):
+                if offer.key.quality is Quality.EXACT:
+                    volume.note_verified(offer)
                 if not self.inbox.is_settled(offer.number):
                     await self.judge(offer.number, m.Verdict.VERIFIED)
                 continue
@@ -373,8 +386,22 @@ class ReceivingSession:
     async def want(self, number: int) -> None:
         """See `receiver.painting.Teller`."""
         await self._keeper.put_message(m.Want(number))
+        await self._keeper.until_kept()
         self.inbox.want(number)
         self._say(m.Want(number))
+
+    async def set_aside(self, offer: m.LayerOffer, payload: bytes, why: str) -> None:
+        """See `receiver.painting.Teller`."""
+        await self._set_aside(payload, why, offer.number, 0)
+
+    async def demoted(self, series: int, layers: int) -> None:
+        """See `receiver.painting.Teller`."""
+        await self._watcher.demoted(self, series, layers)
+
+    async def _set_aside(self, content: bytes, why: str, number: int, offset: int) -> None:
+        assert self.quarantine is not None  # nothing comes before the folder is there
+        put = partial(self.quarantine.put, content, why=why, encoding=number, offset=offset)
+        await self._workers.run(put)
 
     async def reach(self, series: int, mark: m.Mark) -> None:
         """See `receiver.painting.Teller`."""

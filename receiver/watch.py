@@ -20,6 +20,10 @@ class Watcher(Protocol):
         """A series has reached a mark. Nothing is painted until this returns."""
         ...
 
+    async def demoted(self, session: ReceivingSession, series: int, layers: int) -> None:
+        """Layers of a series were proven and are not what they were: they come again."""
+        ...
+
     async def ended(self, session: ReceivingSession) -> None:
         """The study is on disk; the receipt goes out when this returns."""
         ...
@@ -32,6 +36,9 @@ class NoWatcher:
         """See `Watcher`."""
 
     async def reached(self, session: ReceivingSession, series: int, mark: Mark) -> None:
+        """See `Watcher`."""
+
+    async def demoted(self, session: ReceivingSession, series: int, layers: int) -> None:
         """See `Watcher`."""
 
     async def ended(self, session: ReceivingSession) -> None:

@@ -77,13 +77,14 @@ class Beside:
         """The receiver has a piece, if the number is one's."""
         self._offered.pop(number, None)
 
-    def again(self, number: int) -> LayerKey | None:
-        """Offer a piece once more under another number; None where the number is not one's."""
+    def again(self, number: int) -> m.LayerOffer | None:
+        """Offer a piece once more under another number; the former offer, or None where the number
+        is not one's."""
         if number not in self._offered:
             return None
         offer, payload = self._offered.pop(number)
         self._offer(replace(offer, number=self._outbox.reserve()), payload)
-        return offer.key
+        return offer
 
     def _offer(self, offer: m.LayerOffer, payload: bytes) -> None:
         self._offered[offer.number] = offer, payload

@@ -20,7 +20,7 @@ from sender.filling import fill_zero
 from sender.preview import encode_preview
 from shared.codecs.base import Block, KnowingCodec, Known, decode_knowing, encode_knowing
 from shared.codecs.registry import codec_named
-from shared.errors import CodecError
+from shared.errors import CodecError, IntegrityError
 from shared.fidelity import Fidelity, measure
 from shared.intensity import SampleKind
 from shared.layer import Quality
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 PLAIN_CODEC = "zstd"
 """Takes anything: what is left when a codec cannot, or did not prove right at the receiver."""
+SECOND_CODEC, AFTER_SECOND_CODEC = "jpegls", "jpegxl"
+"""What a layer that did not prove right is coded by next, unless that was the one that failed."""
 _LEAST_STEP = 3
 
 
@@ -126,7 +128,7 @@ def encode_exact(
         proven = False
     if not proven:
         codec, settings = codec_named(PLAIN_CODEC), {}
-        payload = codec.encode(given, settings)
+        payload = _encode_plainly(given)
     return Encoded(
         payload,
         codec.name,
@@ -228,10 +230,26 @@ def encode_lossy(
 
 def encode_bytes(content: bytes) -> Encoded:
     """An encoding of a piece of a headers layer."""
-    codec = codec_named(PLAIN_CODEC)
     samples = np.frombuffer(content, dtype=np.uint8).reshape(1, 1, -1)
-    payload = codec.encode(Block(samples, 8), {})
-    return Encoded(payload, codec.name, (), 0, hashlib.sha256(content).digest(), Fidelity())
+    payload = _encode_plainly(Block(samples, 8))
+    return Encoded(payload, PLAIN_CODEC, (), 0, hashlib.sha256(content).digest(), Fidelity())
+
+
+def _encode_plainly(given: Block) -> bytes:
+    """The plainest encoding there is; it too is decoded before anybody else sees it.
+
+    Raises:
+        IntegrityError: this machine's zstd does not bring its own samples back.
+    """
+    codec = codec_named(PLAIN_CODEC)
+    payload = codec.encode(given, {})
+    samples = given.samples
+    try:
+        if _same(codec.decode(payload, samples.shape, samples.dtype, {}), samples):
+            return payload
+    except CodecError as error:
+        raise IntegrityError(f"zstd does not decode what it has encoded: {error}") from error
+    raise IntegrityError("zstd brings other samples back than it was given")
 
 
 def is_exact(job: LayerJob) -> bool:

@@ -63,6 +63,10 @@ class Ledger:
             if job.stage.kind is RegionKind.ROI:
                 self.verified_roi_voxels += owned_voxels
 
+    def demoted(self, job: LayerJob, owned_voxels: int) -> None:
+        """The receiver has proven an exact layer, and lost it again."""
+        self.verified(job, -owned_voxels)
+
     def finish(self) -> None:
         """The receiver has proven everything."""
         self.verified_voxels, self.verified_roi_voxels = self.kept_voxels, self.roi_voxels

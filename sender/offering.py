@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from protocol import messages as m
 from protocol.outbox import Outbox
 from sender.beside import Beside
-from sender.encode import PLAIN_CODEC, Base, encode_bounded, encode_exact, encode_lossy
+from sender.encode import (
+    AFTER_SECOND_CODEC,
+    PLAIN_CODEC,
+    SECOND_CODEC,
+    Base,
+    encode_bounded,
+    encode_exact,
+    encode_lossy,
+)
 from sender.held import Held
 from sender.keeping import Keeping
 from sender.ledger import Ledger
@@ -41,6 +49,8 @@ if TYPE_CHECKING:
     from sender.spool import Grown, Spool, Spooled
     from shared.workers import Workers
 
+_MOST_FORMS = 3
+"""Of one layer: as scheduled, by another codec, and as plainly as can be."""
 _LOW_S = 0.3
 """Of link still to be sent: so much before it stands still, a slab more is encoded."""
 
@@ -50,6 +60,7 @@ class Offered(NamedTuple):
 
     job: LayerJob
     owned_voxels: int
+    codec: str
 
 
 class Offering:
@@ -85,8 +96,9 @@ class Offering:
         self._crf: dict[tuple[int, str], int] = {}
         self._steps: dict[int, int] = {}
         """Of bounded layers by series; 0 where they are not worth it."""
-        self._plain: set[LayerKey] = set()
-        """Layers that did not prove right at the receiver and are coded plainly."""
+        self._failed: dict[LayerKey, list[str]] = {}
+        """Codecs of layers that did not prove right at the receiver: another one is next, and then
+        the plainest there is."""
         self.start_over()
 
     def start_over(self) -> None:
@@ -103,6 +115,10 @@ class Offering:
         self.offered: dict[int, Offered] = {}
         self._beside = Beside(self.outbox, self.ledger, self._keeping, self._workers, self._wake)
         self._beside_due = True
+        self._judged: dict[int, Offered] = {}
+        """Exact layers that are settled: should they not stay right, they are asked for again."""
+        self._answered: set[int] = set()
+        """What was asked for again, which a receiver repeats to a new connection."""
         self._finished = False
         self._any_settled = False
         self._held = Held()
@@ -149,7 +165,8 @@ class Offering:
         for number, each in kept.encodings.items():
             outcome = kept.outcomes.get(number)
             if outcome is not None and not outcome.settled:
-                self._plain.add(each.offer.key)
+                self._failed.setdefault(each.offer.key, []).append(each.offer.codec)
+                self._answered.add(number)
                 continue
             settled = outcome is not None
             self._any_settled |= settled
@@ -265,13 +282,11 @@ class Offering:
             )
             self._crf[stage] = dict(encoded.settings).get("crf", crf)
             return encoded
-        if job.key in self._held:
+        if job.key in self._held and job.key not in self._failed:
             self.ledger.verified(job, owned_count(job.box, job.holes))
             return None
-        if job.key in self._plain:
-            return await run(encode_exact, voxels, job, entry, PLAIN_CODEC, None)
-        base = self._bases.get(job.key)
-        codec = base.codec if base else self.schedule.codec(link)
+        base = self._bases.get(job.key) if job.key not in self._failed else None
+        codec = base.codec if base else self._exact_codec(job.key, link)
         effort = self.schedule.effort(codec, link)
         return await run(encode_exact, voxels, job, entry, codec, effort, base)
 
@@ -288,6 +303,14 @@ class Offering:
         )
         return encoded
 
+    def _exact_codec(self, key: LayerKey, link: Link) -> str:
+        failed = self._failed.get(key, [])
+        if len(failed) > 1:
+            return PLAIN_CODEC
+        if failed:
+            return SECOND_CODEC if failed[0] != SECOND_CODEC else AFTER_SECOND_CODEC
+        return self.schedule.codec(link)
+
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         outbox, promoted = (
             self.outbox,
@@ -301,7 +324,7 @@ class Offering:
                 self.schedule.put_back(job)
             return
         outbox.put(offer, encoded.payload, self.schedule.priority(job, promoted=promoted))
-        self.offered[offer.number] = Offered(job, encoded.owned_voxels)
+        self.offered[offer.number] = Offered(job, encoded.owned_voxels, encoded.codec)
         self._note_base(offer, encoded.payload)
         self.ledger.encoded(job, offer, encoded.fidelity)
         self._wake()
@@ -312,11 +335,13 @@ class Offering:
         owned = owned_count(job.box, job.holes)
         self._note_base(each.offer, each.payload)
         self.ledger.encoded(job, each.offer, each.fidelity)
+        offered = Offered(job, owned, each.offer.codec)
         if settled:
             self.ledger.verified(job, owned)
+            self._remember(each.offer.number, offered)
         else:
             self.outbox.put(each.offer, each.payload, self.schedule.priority(job))
-            self.offered[each.offer.number] = Offered(job, owned)
+            self.offered[each.offer.number] = offered
 
     # -- what the receiver says ---------------------------------------------------------------
 
@@ -332,24 +357,33 @@ class Offering:
             self._bases.pop(exact_key(offered.job.key), None)
         if offered is not None and said.verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
             self.ledger.verified(offered.job, offered.owned_voxels)
+            self._remember(number, offered)
         await self._keeping.note(Outcome(number, True))
         self._changed.set()
 
     async def on_want(self, number: int) -> None:
-        """The receiver got other voxels than we declared: once more, coded as plainly as can be.
+        """The receiver has other voxels than we declared: once more, in another form.
+
+        A layer that was settled may be asked for too: what lay on the receiver's disk was not what
+        it had proven any more.
 
         Raises:
             IntegrityError: it was coded plainly already.
-            RemoteProtocolError: it is settled.
+            RemoteProtocolError: it is settled, and none of the exact layers.
         """
-        offered = self.offered.pop(number, None)
-        if offered is not None:
-            self._note_plain(offered.job.key)
-            self.schedule.put_back(offered.job)
-        elif (key := self._beside.again(number)) is not None:  # coded plainly already
-            self._note_plain(key)
+        if number in self._answered:
+            return
+        offered, judged = self.offered.pop(number, None), self._judged.pop(number, None)
+        if judged is not None:
+            self.ledger.demoted(judged.job, judged.owned_voxels)
+        if again := offered or judged:
+            self._note_failed(again.job.key, again.codec)
+            self.schedule.put_back(again.job)
+        elif (piece := self._beside.again(number)) is not None:
+            self._note_failed(piece.key, piece.codec)
         elif number not in self._held.spared:
             raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
+        self._answered.add(number)
         await self._keeping.note(Outcome(number, False))
         self._changed.set()
 
@@ -399,10 +433,15 @@ class Offering:
                 offer.number, payload, offer.codec, offer.settings
             )
 
-    def _note_plain(self, key: LayerKey) -> None:
-        if key in self._plain:
+    def _remember(self, number: int, offered: Offered) -> None:
+        if offered.job.key.quality is Quality.EXACT:
+            self._judged[number] = offered
+
+    def _note_failed(self, key: LayerKey, codec: str) -> None:
+        failed = self._failed.setdefault(key, [])
+        if len(failed) == _MOST_FORMS - 1:
             raise IntegrityError(f"{key} does not prove right at the receiver, coded plainly")
-        self._plain.add(key)
+        failed.append(codec)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

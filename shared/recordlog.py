@@ -3,8 +3,9 @@
     head (fixed by its user) | record ...
     record:  kind (u8)  length (u32)  CRC-32C (u32)  content
 
-Network byte order; the CRC is over kind, length and content. What stands behind the first record
-that is torn or damaged is cut off when a log is read back.
+Network byte order; the CRC is over kind, length and content. When a log is read back, what was torn
+at its end is cut off; a damaged record with a sound one right behind it is a fault of the disk, and
+is passed over.
 
 Blocking; one thread at a time uses a log.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MAX_RECORD_BYTES = 80 << 20
 _RECORD = struct.Struct("!BI")
 _CRC = struct.Struct("!I")
+_HEAD_BYTES = _RECORD.size + _CRC.size
 
 
 class Record(NamedTuple):
@@ -45,6 +47,7 @@ class RecordLog:
             OSError: the disk does not take it; what lay there is as it was.
         """
         self.path = path
+        self.damaged: list[bytes] = []
         part = path.with_name(path.name + ".part")
         self._file = part.open("w+b", buffering=0)
         try:
@@ -67,20 +70,29 @@ class RecordLog:
         """
         log = cls.__new__(cls)
         log.path, log._end = path, len(head)
+        log.damaged = []
         log._file = path.open("r+b", buffering=0)
         return log
 
     def replay(self) -> Iterator[tuple[Record, int]]:
         """Each record, with where its content begins; then the log is cut where it was torn.
 
-        Whoever stops early has the rest cut off as well.
+        What is damaged in the middle is in ``damaged`` afterwards. Whoever stops early has the rest
+        cut off as well.
         """
         size = os.fstat(self._file.fileno()).st_size
         try:
-            while (found := self._read(size)) is not None:
-                yield found
-                record, at = found
-                self._end = at + len(record.content)
+            while True:
+                found = self._read(self._end, size)
+                if found is not None:
+                    yield found
+                    record, at = found
+                    self._end = at + len(record.content)
+                elif (behind := self._behind_damage(size)) is not None:
+                    self.damaged.append(self.read(self._end, behind - self._end))
+                    self._end = behind
+                else:
+                    return
         finally:
             self._file.truncate(self._end)
 
@@ -100,7 +112,7 @@ class RecordLog:
             head = _RECORD.pack(kind, len(content))
             crc = google_crc32c.extend(google_crc32c.value(head), content)
             parts += (head, _CRC.pack(crc), content)
-            places.append(end + _RECORD.size + _CRC.size)
+            places.append(end + _HEAD_BYTES)
             end = places[-1] + len(content)
         require_room(self.path.parent, end - self._end)
         try:
@@ -134,19 +146,25 @@ class RecordLog:
         """Safe to call twice."""
         self._file.close()
 
-    def _read(self, size: int) -> tuple[Record, int] | None:
-        head = self.read(self._end, _RECORD.size + _CRC.size)
-        if len(head) < _RECORD.size + _CRC.size:
+    def _read(self, start: int, size: int) -> tuple[Record, int] | None:
+        """The record that starts there and where its content begins, if it is whole and sound."""
+        head, at = self.read(start, _HEAD_BYTES), start + _HEAD_BYTES
+        if len(head) < _HEAD_BYTES:
             return None
         kind, length = _RECORD.unpack_from(head)
-        at = self._end + len(head)
         if length > min(MAX_RECORD_BYTES, size - at):
             return None
         content = self.read(at, length)
         crc = google_crc32c.extend(google_crc32c.value(head[: _RECORD.size]), content)
-        if len(content) != length or _CRC.pack(crc) != head[_RECORD.size :]:
+        return (Record(kind, content), at) if _CRC.pack(crc) == head[_RECORD.size :] else None
+
+    def _behind_damage(self, size: int) -> int | None:
+        """Where a sound record stands behind a damaged one, by the length that this one says."""
+        head = self.read(self._end, _HEAD_BYTES)
+        if len(head) < _HEAD_BYTES:
             return None
-        return Record(kind, content), at
+        behind: int = self._end + _HEAD_BYTES + _RECORD.unpack_from(head)[1]
+        return behind if self._read(behind, size) is not None else None
 
 
 def read_head(path: Path, size: int) -> bytes:

@@ -49,7 +49,7 @@ def test_a_wrong_chunk_is_named_dropped_and_may_come_again() -> None:
     assembly = Assembly(len(ENCODING), chunk_digests(ENCODING))
     wrong = bytearray(ENCODING[STEP : 2 * STEP])
     wrong[5] ^= 1
-    assert assembly.add(STEP, bytes(wrong))[1] == BadChunk(STEP, STEP)
+    assert assembly.add(STEP, bytes(wrong))[1] == BadChunk(STEP, bytes(wrong))
     assert list(assembly.arrived) == []
     for offset, content in _fragments(STEP):
         assembly.add(offset, content)

@@ -56,7 +56,7 @@ def test_verdicts_wants_and_the_receipt_hold_in_another_process(tmp_path: Path) 
     assert inbox.is_settled(0)
     log, inbox, stored = replayed(tmp_path, piece(0, 512), message_record(m.Want(0)))
     log.close()
-    assert stored.wanted == {OFFER.key}
+    assert stored.wanted == {OFFER.key: 1}
     assert not stored.whole
     assert inbox.standing().wanted == (0,)
     done = message_record(m.Done(examples.MANIFEST.study, True))
@@ -117,3 +117,22 @@ def test_a_log_says_of_which_session_it_is_and_a_foreign_file_says_nothing(tmp_p
     for foreign in (whole[:-1], b"x" + whole[1:], b""):
         path.write_bytes(foreign)
         assert session_of(path) is None
+
+
+def test_a_piece_that_the_disk_has_spoilt_is_missing_and_nothing_behind_it_is(
+    tmp_path: Path,
+) -> None:
+    pieces = piece(0, 100), piece(100, 200), piece(200, 512)
+    SessionLog.create(tmp_path, SESSION, [*BEGUN, *pieces]).close()
+    path = tmp_path / NAME
+    spoilt = bytearray(path.read_bytes())
+    spoilt[spoilt.index(pieces[1].content) + 50] ^= 16
+    path.write_bytes(spoilt)
+    log, inbox = SessionLog.reopen(tmp_path, SESSION), Inbox(SESSION)
+    stored = replay(log, inbox)
+    assert len(log.damaged) == 1
+    assert not stored.whole
+    assert inbox.standing().under_way == (m.Received(0, ((0, 100), (200, 512))),)
+    log.append([pieces[1]])
+    assert log.payload(0, len(ENCODING)) == ENCODING
+    log.close()

@@ -377,7 +377,7 @@ def test_voxels_that_are_not_the_declared_ones_are_asked_for_once_more(tmp_path:
 
 
 @pytest.mark.parametrize("how", ["other voxels", "garbage"])
-def test_a_layer_that_is_wrong_twice_ends_the_session(tmp_path: Path, how: str) -> None:
+def test_a_layer_that_is_wrong_in_every_form_ends_the_session(tmp_path: Path, how: str) -> None:
     sent = study()
 
     def bad(number: int) -> tuple[m.LayerOffer, bytes]:
@@ -391,10 +391,14 @@ def test_a_layer_that_is_wrong_twice_ends_the_session(tmp_path: Path, how: str) 
         await peer.offer(*bad(1))
         await peer.hear(m.Want)
         await peer.offer(*bad(2))
+        await peer.hear(m.Want, 2)
+        await peer.offer(*bad(3))
         assert (await peer.hear(m.Farewell)).why is m.Why.INTEGRITY
 
     ended = attended(tmp_path, script)
-    assert "a second time" in str(error_of(ended, IntegrityError))
+    assert ended.session.quarantine is not None
+    assert ended.session.quarantine.count == 3
+    assert "in whichever form" in str(error_of(ended, IntegrityError))
     assert check_truthful(ended.session.volumes[0], sent.voxels) == 160
 
 

@@ -47,7 +47,7 @@ def offering_of(
             ledger=ledger,
             is_growing=growing,
             schedule=Schedule(pending),
-            offered={number: Offered(job, voxels_of(job)) for number, (job, _) in given.items()},
+            offered={n: Offered(job, voxels_of(job), "zstd") for n, (job, _) in given.items()},
             outbox=SimpleNamespace(unsettled=unsettled),
         ),
     )

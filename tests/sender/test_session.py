@@ -32,6 +32,7 @@ from shared.errors import (
     TransportClosed,
 )
 from shared.geometry import Box
+from shared.layer import Quality
 from shared.link import parse_link
 from shared.timeline import Timeline
 from shared.transports.pump import Pump
@@ -299,12 +300,17 @@ def test_marks_are_told_once() -> None:
     assert told.marks == [m.Mark.CONNECTED, m.Mark.ROI_EXACT]
 
 
-def test_a_layer_that_is_asked_for_again_is_coded_plainly_and_only_once() -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_layer_that_is_asked_for_again_comes_by_another_codec_and_then_plainly(
+    times: int,
+) -> None:
     wanted: list[m.LayerOffer] = []
 
     def want(connection: Scripted, event: Event) -> None:
         offer = event.offer if isinstance(event, EncodingArrived) else None
-        if offer is not None and offer.voxel_digest and not wanted:
+        first = wanted[0].key if wanted else offer and offer.key
+        due = len(wanted) < times and offer is not None and offer.key == first
+        if due and offer is not None and offer.voxel_digest:
             wanted.append(offer)
             connection.want(offer.number)
         else:
@@ -313,8 +319,8 @@ def test_a_layer_that_is_asked_for_again_is_coded_plainly_and_only_once() -> Non
     told = run(want)
     assert told.error is None
     again = [offer for offer in told.offers() if offer.key == wanted[0].key]
-    assert [offer.codec for offer in again] == ["jpegls", "zstd"]
-    assert again[1].voxel_digest == again[0].voxel_digest
+    assert [offer.codec for offer in again] == ["jpegls", "jpegxl", "zstd"][: times + 1]
+    assert len({offer.voxel_digest for offer in again}) == 1
 
 
 @pytest.mark.parametrize("region", ["roi0", m.HEADERS_REGION])
@@ -330,24 +336,33 @@ def test_a_layer_that_never_proves_right_ends_the_session(region: str) -> None:
     assert isinstance(told.error, IntegrityError)
     assert told.farewell().why is m.Why.INTEGRITY
     exact = [offer for offer in told.offers() if offer.key.region == region and offer.voxel_digest]
-    assert len(exact) == 2
+    assert len(exact) == 3
 
 
-def test_asking_again_for_what_is_settled_is_a_fault_of_the_peer() -> None:
-    numbers: list[int] = []
+@pytest.mark.parametrize("quality", [Quality.PREVIEW, Quality.EXACT])
+def test_only_an_exact_layer_may_be_asked_for_again_once_it_is_settled(quality: Quality) -> None:
+    offers: list[m.LayerOffer] = []
 
     def note(connection: Scripted, event: Event) -> None:
         obliging(connection, event)
         if isinstance(event, EncodingArrived):
-            numbers.append(event.offer.number)
+            offers.append(event.offer)
 
     def want_settled(_far: SimulatedTransport, event: Event) -> list[bytes]:
-        settled = isinstance(event, EncodingArrived) and len(numbers) == 3
-        return [frame_of(m.Want(numbers[0]))] if settled else []
+        settled = isinstance(event, EncodingArrived) and len(offers) == 3
+        first = next((each for each in offers if each.key.quality is quality), None)
+        return [frame_of(m.Want(first.number))] * 2 if settled and first else []
 
     told = run(note, raw=want_settled)
-    assert isinstance(told.error, RemoteProtocolError)
-    assert "settled" in str(told.error)
+    if quality is Quality.PREVIEW:
+        assert isinstance(told.error, RemoteProtocolError)
+        assert "settled" in str(told.error)
+        return
+    assert told.error is None
+    first = next(each for each in offers if each.key.quality is quality)
+    again = [offer for offer in told.offers() if offer.key == first.key]
+    assert len(again) == 2  # said twice, as to a new connection, it is one wish
+    assert again[1].codec != again[0].codec
 
 
 def test_layers_that_the_receiver_holds_are_counted_and_not_sent() -> None:

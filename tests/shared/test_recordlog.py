@@ -71,7 +71,9 @@ def test_a_log_torn_at_any_byte_gives_the_whole_records_before_it_and_goes_on_th
         assert read_back(path) == [*before, NEXT]
 
 
-def test_one_flipped_bit_anywhere_ends_the_log_before_its_record(tmp_path: Path) -> None:
+def test_one_flipped_bit_anywhere_costs_its_record_or_those_behind_it_and_never_lies(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "log"
     whole = written(path)
     for place in range(len(HEAD), len(whole)):
@@ -80,10 +82,32 @@ def test_one_flipped_bit_anywhere_ends_the_log_before_its_record(tmp_path: Path)
             damaged[place] ^= 1 << bit
             path.write_bytes(damaged)
             before = [record for record, end in zip(RECORDS, ends(), strict=True) if end <= place]
-            assert read_back(path) == before
-            assert path.stat().st_size == len(HEAD) + sum(
-                OVERHEAD_BYTES + len(record.content) for record in before
-            )
+            passed_over = [*before, *RECORDS[len(before) + 1 :]]
+            start = (ends()[len(before) - 1]) if before else len(HEAD)
+            in_length = 1 <= place - start < 5
+            last = len(before) == len(RECORDS) - 1
+            assert read_back(path) == (before if in_length or last else passed_over)
+            assert read_back(path) == (before if in_length or last else passed_over)
+            if in_length or last:
+                assert path.stat().st_size == len(HEAD) + sum(
+                    OVERHEAD_BYTES + len(record.content) for record in before
+                )
+
+
+def test_what_the_disk_has_spoilt_in_the_middle_is_told_and_the_rest_is_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log"
+    whole = bytearray(written(path))
+    start, end = ends()[0], ends()[1]
+    whole[end - 1] ^= 1
+    path.write_bytes(whole)
+    log = RecordLog.reopen(path, HEAD)
+    assert [record for record, _ in log.replay()] == [RECORDS[0], *RECORDS[2:]]
+    assert log.damaged == [bytes(whole[start:end])]
+    log.append([NEXT])
+    log.close()
+    assert read_back(path) == [RECORDS[0], *RECORDS[2:], NEXT]
 
 
 def test_zeros_behind_the_last_record_as_a_crashed_disk_leaves_them_are_cut_off(
