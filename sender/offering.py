@@ -16,25 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from protocol import messages as m
 from protocol.outbox import Outbox
 from sender.beside import Beside
-from sender.encode import (
-    AFTER_SECOND_CODEC,
-    PLAIN_CODEC,
-    SECOND_CODEC,
-    Base,
-    encode_bounded,
-    encode_exact,
-    encode_lossy,
-)
+from sender.forms import Forms
 from sender.held import Held
 from sender.keeping import Keeping
 from sender.ledger import Ledger
 from sender.offers import layer_offer
 from sender.prepare import with_plan
-from sender.preview import FIRST_CRF
 from sender.schedule import Link, Schedule
-from sender.settings import LADDER_CODEC
 from sender.spool import Outcome
-from shared.errors import IntegrityError, RemoteProtocolError
+from shared.errors import RemoteProtocolError
 from shared.layer import LayerKey, Quality, exact_key
 from shared.ownership import owned_count
 
@@ -49,8 +39,6 @@ if TYPE_CHECKING:
     from sender.spool import Grown, Spool, Spooled
     from shared.workers import Workers
 
-_MOST_FORMS = 3
-"""Of one layer: as scheduled, by another codec, and as plainly as can be."""
 _LOW_S = 0.3
 """Of link still to be sent: so much before it stands still, a slab more is encoded."""
 
@@ -93,12 +81,7 @@ class Offering:
         self._changed = asyncio.Event()
         self._jobs = {job.key: job for series in study.series for job in series.jobs}
         self._encoding: set[LayerKey] = set()
-        self._crf: dict[tuple[int, str], int] = {}
-        self._steps: dict[int, int] = {}
-        """Of bounded layers by series; 0 where they are not worth it."""
-        self._failed: dict[LayerKey, list[str]] = {}
-        """Codecs of layers that did not prove right at the receiver: another one is next, and then
-        the plainest there is."""
+        self._forms = Forms(settings, workers)
         self.start_over()
 
     def start_over(self) -> None:
@@ -122,8 +105,7 @@ class Offering:
         self._finished = False
         self._any_settled = False
         self._held = Held()
-        self._bases: dict[LayerKey, Base] = {}
-        """By the exact layers that build on them."""
+        self._forms.start_over()
         self._changed.set()
 
     async def run(self) -> None:
@@ -165,7 +147,7 @@ class Offering:
         for number, each in kept.encodings.items():
             outcome = kept.outcomes.get(number)
             if outcome is not None and not outcome.settled:
-                self._failed.setdefault(each.offer.key, []).append(each.offer.codec)
+                self._forms.note_failed(each.offer.key, each.offer.codec)
                 self._answered.add(number)
                 continue
             settled = outcome is not None
@@ -267,57 +249,24 @@ class Offering:
 
     async def _encode(self, job: LayerJob, link: Link) -> Encoded | None:
         """One layer, off the loop; None where the receiver holds its voxels already."""
-        series = self._series(job)
-        voxels, entry = series.volume.voxels, series.entry
+        exact = exact_key(job.key)
+        if exact in self._held and not self._forms.has_failed(exact):
+            if job.key == exact:
+                self.ledger.verified(job, owned_count(job.box, job.holes))
+                return None
+            if job.key.quality is Quality.BOUNDED:
+                return None
         # Whoever looks for the ROI goes before what merely keeps the link busy until it is found.
-        run = self._workers.run_patiently if self.is_growing else self._workers.run
-        stage = (job.key.series, job.stage.name)
-        if job.key.quality is Quality.BOUNDED:
-            return await self._encode_bounded(job)
-        if job.key.quality is Quality.PREVIEW:
-            target = self._settings.preview_target(job.stage.kind)
-            crf = self._crf.get(stage, FIRST_CRF)
-            encoded = await run(
-                encode_lossy, voxels, job, entry, self._settings.preview_codec, target, crf
-            )
-            self._crf[stage] = dict(encoded.settings).get("crf", crf)
-            return encoded
-        if job.key in self._held and job.key not in self._failed:
-            self.ledger.verified(job, owned_count(job.box, job.holes))
-            return None
-        base = self._bases.get(job.key) if job.key not in self._failed else None
-        codec = base.codec if base else self._exact_codec(job.key, link)
-        effort = self.schedule.effort(codec, link)
-        return await run(encode_exact, voxels, job, entry, codec, effort, base)
-
-    async def _encode_bounded(self, job: LayerJob) -> Encoded | None:
-        """A layer that the exact one is to build on; None where none is worth it."""
-        series, step = self._series(job), self._steps.get(job.key.series)
-        if step == 0 or exact_key(job.key) in self._held:
-            return None
-        encoded = await self._workers.run(
-            encode_bounded, series.volume.voxels, job, series.entry, LADDER_CODEC, step
+        return await self._forms.encode(
+            self._series(job), job, self.schedule, link, patiently=self.is_growing
         )
-        self._steps.setdefault(
-            job.key.series, dict(encoded.settings)["step"] if encoded is not None else 0
-        )
-        return encoded
-
-    def _exact_codec(self, key: LayerKey, link: Link) -> str:
-        failed = self._failed.get(key, [])
-        if len(failed) > 1:
-            return PLAIN_CODEC
-        if failed:
-            return SECOND_CODEC if failed[0] != SECOND_CODEC else AFTER_SECOND_CODEC
-        return self.schedule.codec(link)
 
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         outbox, promoted = (
             self.outbox,
             self.schedule.promotes(job, len(encoded.payload), self.link()),
         )
-        base = self._bases.get(job.key) if "base_step" in dict(encoded.settings) else None
-        offer = layer_offer(outbox.reserve(), job, encoded, base.number if base else None)
+        offer = layer_offer(outbox.reserve(), job, encoded, self._forms.base_of(job, encoded))
         await self._keeping.put(offer, encoded)
         if outbox is not self.outbox:  # the receiver has forgotten everything, or has it all
             if not self._finished:
@@ -325,7 +274,7 @@ class Offering:
             return
         outbox.put(offer, encoded.payload, self.schedule.priority(job, promoted=promoted))
         self.offered[offer.number] = Offered(job, encoded.owned_voxels, encoded.codec)
-        self._note_base(offer, encoded.payload)
+        self._forms.note_offered(offer, encoded.payload)
         self.ledger.encoded(job, offer, encoded.fidelity)
         self._wake()
 
@@ -333,7 +282,7 @@ class Offering:
         if job.key in self._encoding or not self.schedule.take(job.key):
             return  # there already, in another form
         owned = owned_count(job.box, job.holes)
-        self._note_base(each.offer, each.payload)
+        self._forms.note_offered(each.offer, each.payload)
         self.ledger.encoded(job, each.offer, each.fidelity)
         offered = Offered(job, owned, each.offer.codec)
         if settled:
@@ -354,7 +303,7 @@ class Offering:
         if said.verdict is m.Verdict.HELD:
             self._held.spared.add(number)
         if offered is not None and said.verdict is not m.Verdict.SHOWN:
-            self._bases.pop(exact_key(offered.job.key), None)
+            self._forms.note_useless(offered.job.key)
         if offered is not None and said.verdict in (m.Verdict.VERIFIED, m.Verdict.HELD):
             self.ledger.verified(offered.job, offered.owned_voxels)
             self._remember(number, offered)
@@ -377,10 +326,10 @@ class Offering:
         if judged is not None:
             self.ledger.demoted(judged.job, judged.owned_voxels)
         if again := offered or judged:
-            self._note_failed(again.job.key, again.codec)
+            self._forms.note_failed(again.job.key, again.codec)
             self.schedule.put_back(again.job)
         elif (piece := self._beside.again(number)) is not None:
-            self._note_failed(piece.key, piece.codec)
+            self._forms.note_failed(piece.key, piece.codec)
         elif number not in self._held.spared:
             raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
         self._answered.add(number)
@@ -426,22 +375,9 @@ class Offering:
     def _series(self, job: LayerJob) -> Series:
         return self.series[job.key.series]
 
-    def _note_base(self, offer: m.LayerOffer, payload: bytes) -> None:
-        """An exact layer may build on this one, if it is a bounded one."""
-        if offer.key.quality is Quality.BOUNDED:
-            self._bases[exact_key(offer.key)] = Base(
-                offer.number, payload, offer.codec, offer.settings
-            )
-
     def _remember(self, number: int, offered: Offered) -> None:
         if offered.job.key.quality is Quality.EXACT:
             self._judged[number] = offered
-
-    def _note_failed(self, key: LayerKey, codec: str) -> None:
-        failed = self._failed.setdefault(key, [])
-        if len(failed) == _MOST_FORMS - 1:
-            raise IntegrityError(f"{key} does not prove right at the receiver, coded plainly")
-        failed.append(codec)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
