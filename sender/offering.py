@@ -243,7 +243,7 @@ class Offering:
                 encoded = await self._encode(job, link)
             finally:
                 self._encoding.discard(job.key)
-            if encoded is not None:
+            if encoded is not None and not self._is_late(job):
                 await self._offer(job, encoded)
             self._changed.set()
 
@@ -260,6 +260,17 @@ class Offering:
         return await self._forms.encode(
             self._series(job), job, self.schedule, link, patiently=self.is_growing
         )
+
+    def _is_late(self, job: LayerJob) -> bool:
+        """Whether a layer would not be encoded any more, now that it is: the rate is known."""
+        unsent = self.outbox.unsettled
+        exact = sum(
+            unsent.get(number, 0)
+            for number, other in self.offered.items()
+            if exact_key(other.job.key) == other.job.key
+            and (other.job.key.series, other.job.key.region) == (job.key.series, job.key.region)
+        )
+        return self.schedule.skips(job, self.link(), exact)
 
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         outbox, promoted = (

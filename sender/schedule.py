@@ -104,7 +104,7 @@ class Schedule:
                 passed.append((priority, key))
                 continue
             del self._jobs[key]
-            if not self._skipped(job, link):
+            if not self.skips(job, link):
                 found = job
         for entry in passed:
             heapq.heappush(self._heap, entry)
@@ -176,9 +176,14 @@ class Schedule:
         thin = 0 < link.rate_bps <= _THIN_BPS and link.lead_s >= _THIN_LEAD_S
         return "jpegxl" if thin else "jpegls"
 
-    def _skipped(self, job: LayerJob, link: Link) -> bool:
-        """`Stage.skip_s`: the same region's exact layers cost so little that a preview is late. And
-        a bounded layer that the exact one could not build on would be sent twice."""
+    def skips(self, job: LayerJob, link: Link, unsent_bytes: int = 0) -> bool:
+        """Whether a layer is left out, by `Stage.skip_s`: the same region's exact layers cost so
+        little that a preview is late. And a bounded layer that the exact one could not build on
+        would be sent twice.
+
+        Args:
+            unsent_bytes: of exact layers of the same region that are encoded already.
+        """
         if job.key.quality is Quality.BOUNDED and self.codec(link) != LADDER_CODEC:
             return True
         if job.stage.skip_s is None or not link.rate_bps:
@@ -190,5 +195,5 @@ class Schedule:
             and other.key.region == job.key.region
             and other.key.quality > job.key.quality
         )
-        cost_s = exact_voxels * _ROUGH_BITS_PER_VOXEL / link.rate_bps
+        cost_s = (exact_voxels * _ROUGH_BITS_PER_VOXEL + unsent_bytes * 8) / link.rate_bps
         return 0 < cost_s < job.stage.skip_s
