@@ -19,11 +19,13 @@ import numpy as np
 
 from receiver.decode_child import ANSWER, LENGTH
 from shared.codecs.base import Known, decode_knowing
-from shared.codecs.registry import codec_named
+from shared.codecs.registry import SLOW_TO_LOAD, codec_named
 from shared.errors import CodecError, SettingsError
 from shared.workers import usable_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from shared.geometry import Triple
@@ -70,6 +72,10 @@ class Decoder(Protocol):
         """
         ...
 
+    def expect(self, codec: str) -> None:
+        """Encodings of a codec are coming: what takes time to load is loaded meanwhile."""
+        ...
+
 
 class InlineDecoder:
     """Decodes here and now, without protection: for virtual time and our own bytes."""
@@ -87,6 +93,9 @@ class InlineDecoder:
         settings = dict(task.settings)
         return decode_knowing(codec, task.payload, task.shape, task.dtype, known, settings)
 
+    def expect(self, codec: str) -> None:
+        """See `Decoder`."""
+
 
 class ChildDecoders:
     """A few decoding processes; a broken or slow one is killed and replaced.
@@ -97,6 +106,7 @@ class ChildDecoders:
     def __init__(self, count: int | None = None) -> None:
         self.count = count or usable_cores()
         self._idle: asyncio.Queue[_Child] = asyncio.Queue()
+        self._expected: set[str] = set()
 
     async def __aenter__(self) -> ChildDecoders:
         for _ in range(self.count):
@@ -117,10 +127,21 @@ class ChildDecoders:
             if not isinstance(error, _Refused):
                 await child.stop()
                 child = await _Child.start()
+                child.expect(self._expected)
             raise
         finally:
             self._idle.put_nowait(child)
         return samples
+
+    def expect(self, codec: str) -> None:
+        """See `Decoder`."""
+        if codec in self._expected or codec not in SLOW_TO_LOAD:
+            return
+        self._expected.add(codec)
+        for _ in range(self._idle.qsize()):
+            child = self._idle.get_nowait()
+            child.expect([codec])
+            self._idle.put_nowait(child)
 
 
 class _Refused(CodecError):
@@ -132,6 +153,8 @@ class _Child:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._loading = 0
+        """How many answers will come before the next samples."""
 
     @classmethod
     async def start(cls) -> _Child:
@@ -150,6 +173,14 @@ class _Child:
         )
         return cls(process)
 
+    def expect(self, codecs: Iterable[str]) -> None:
+        """Have it load these while it has nothing else to do."""
+        assert self._process.stdin is not None  # it is a pipe
+        for codec in codecs:
+            request = msgpack.packb(codec)
+            self._process.stdin.write(LENGTH.pack(len(request)) + request)
+            self._loading += 1
+
     async def decode(self, task: DecodeTask) -> NDArray[Any]:
         sink, source = self._process.stdin, self._process.stdout
         assert sink is not None  # both are pipes
@@ -165,6 +196,9 @@ class _Child:
                 for rung in rungs:
                     sink.write(LENGTH.pack(len(rung.payload)) + rung.payload)
                 await sink.drain()
+                while self._loading:
+                    await source.readexactly(ANSWER.size)
+                    self._loading -= 1
                 status, size = ANSWER.unpack(await source.readexactly(ANSWER.size))
                 expected = voxels * task.dtype.itemsize if status == 0 else 1024
                 if size > expected or (status == 0 and size != expected):

@@ -7,6 +7,7 @@ happens here, and the parent kills it on the clock. Its answers are data, never 
     request:  u32 length, msgpack [[z, y, x], dtype, owned voxels as bits or nil,
               [[codec, [[setting, value] ...]] ...]],
               and for each codec, of which the later builds on the one before: u32 length, payload
+              or msgpack of a codec's name, to have it loaded
     answer:   u8 0, u32 length, samples (C order, native)   |   u8 1, u32 length, sentence (UTF-8)
 """
 
@@ -45,9 +46,16 @@ def main() -> None:
 def _answer(source: BinaryIO, sink: BinaryIO, request: bytes) -> None:
     import msgpack
 
+    from shared.codecs.registry import load
     from shared.errors import MedroiError
 
-    shape, dtype, owned, codings = msgpack.unpackb(request)
+    asked = msgpack.unpackb(request)
+    if isinstance(asked, str):
+        load(asked)
+        sink.write(ANSWER.pack(0, 0))
+        sink.flush()
+        return
+    shape, dtype, owned, codings = asked
     payloads = [source.read(LENGTH.unpack(source.read(LENGTH.size))[0]) for _ in codings]
     try:
         samples = _decode(tuple(shape), dtype, owned, zip(codings, payloads, strict=True))

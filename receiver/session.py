@@ -323,6 +323,7 @@ class ReceivingSession:
 
     async def _on_offer(self, offer: m.LayerOffer) -> None:
         volume = self.volumes[offer.key.series]  # checked against the manifest when it came
+        self._decoder.expect(offer.codec)
         if offer.box is not None:
             await self._workers.run(volume.check_offer, offer)
         if await self._workers.run(volume.holds, offer):

@@ -88,6 +88,12 @@ class Forms:
             encode_exact, voxels, job, entry, codec, schedule.effort(codec, link), base
         )
 
+    async def improve(self, series: Series, job: LayerJob) -> Encoded:
+        """An exact layer once more, by the codec of least bytes."""
+        return await self._workers.run_patiently(
+            encode_exact, series.volume.voxels, job, series.entry, LADDER_CODEC, None, None
+        )
+
     def base_of(self, job: LayerJob, encoded: Encoded) -> int | None:
         """The number of the encoding that a fresh one builds on."""
         base = self._bases.get(job.key) if "base_step" in dict(encoded.settings) else None

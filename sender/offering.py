@@ -18,11 +18,13 @@ from protocol.outbox import Outbox
 from sender.beside import Beside
 from sender.forms import Forms
 from sender.held import Held
+from sender.improving import Waiting, improvable, is_better
 from sender.keeping import Keeping
 from sender.ledger import Ledger
 from sender.offers import layer_offer
 from sender.prepare import with_plan
 from sender.schedule import Link, Schedule
+from sender.settings import LADDER_CODEC
 from sender.spool import Outcome
 from shared.errors import RemoteProtocolError
 from shared.layer import LayerKey, Quality, exact_key
@@ -63,16 +65,19 @@ class Offering:
         rate_bps: Callable[[], float],
         wake: Callable[[], None],
         on_plan: Callable[[m.Plan], None] = lambda plan: None,
+        on_withdraw: Callable[[int], None] | None = None,
     ) -> None:
         """
         Args:
             rate_bps: the link's measured rate, 0 while it is unknown.
             wake: there is something new in the outbox.
             on_plan: a plan has grown, and is to be sent.
+            on_withdraw: of an encoding nothing more is to be sent.
         """
         self.series = list(study.series)
         """As far as their plans have grown."""
         self._on_plan = on_plan
+        self._on_withdraw = on_withdraw or self._drop
         self._settings = settings
         self._workers = workers
         self._keeping = Keeping(spool, workers)
@@ -101,7 +106,9 @@ class Offering:
         self._judged: dict[int, Offered] = {}
         """Exact layers that are settled: should they not stay right, they are asked for again."""
         self._answered: set[int] = set()
-        """What was asked for again, which a receiver repeats to a new connection."""
+        """What was asked for again, which a receiver repeats to a new connection, or withdrawn."""
+        self._tried: set[int] = set()
+        """Encodings that cannot be made smaller, or are being."""
         self._finished = False
         self._any_settled = False
         self._held = Held()
@@ -119,7 +126,13 @@ class Offering:
                 self._beside_due = False
                 for number, series in enumerate(self.series):
                     await self._beside.make(number, series)
-            await self._until(lambda: len(self.schedule) > 0 or not self.outbox.count)
+            await self._until(
+                lambda: (
+                    len(self.schedule) > 0
+                    or not self.outbox.count
+                    or self._improvable() is not None
+                )
+            )
 
     def finish(self) -> None:
         """The receiver has everything: nothing need be made or sent any more."""
@@ -144,10 +157,15 @@ class Offering:
         kept = await self._keeping.read_back()
         for grown in kept.plans:
             self._restore_plan(grown)
+        wrong = {number for number, outcome in kept.outcomes.items() if not outcome.settled}
+        newest = {
+            each.offer.key: number for number, each in kept.encodings.items() if number not in wrong
+        }
         for number, each in kept.encodings.items():
             outcome = kept.outcomes.get(number)
-            if outcome is not None and not outcome.settled:
+            if number in wrong:
                 self._forms.note_failed(each.offer.key, each.offer.codec)
+            if newest.get(each.offer.key) != number:  # wrong, or withdrawn for a smaller one
                 self._answered.add(number)
                 continue
             settled = outcome is not None
@@ -230,13 +248,16 @@ class Offering:
                 group.create_task(self._encode_loop())
 
     async def _encode_loop(self) -> None:
-        while len(self.schedule):
+        while len(self.schedule) or self._improvable() is not None:
             link = self.link()
             most = max(1, self._workers.count - 1)
             previews = sum(key.quality is Quality.PREVIEW for key in self._encoding)
             job = self.schedule.next_job(link, self._encoding, spare_core=previews < most)
             if job is None:
-                await self._until_changed()
+                if (waiting := self._improvable()) is not None:
+                    await self._improve(waiting)
+                else:
+                    await self._until_changed()
                 continue
             self._encoding.add(job.key)
             try:
@@ -271,6 +292,35 @@ class Offering:
             and (other.job.key.series, other.job.key.region) == (job.key.series, job.key.region)
         )
         return self.schedule.skips(job, self.link(), exact)
+
+    def _improvable(self) -> Waiting | None:
+        """An encoding that waits for so long that it can be made smaller meanwhile."""
+        link = self.link()
+        if not self.schedule.is_thin(link):
+            return None
+        unsent = self.outbox.unsettled
+        waiting = (
+            Waiting(self.schedule.priority(job), number, job, codec, unsent[number])
+            for number, (job, _, codec) in self.offered.items()
+            if unsent.get(number) and number not in self._tried
+        )
+        return improvable(waiting, link)
+
+    async def _improve(self, waiting: Waiting) -> None:
+        """Put a smaller encoding in the place of one that waits."""
+        outbox, number, job = self.outbox, waiting.number, waiting.job
+        self._tried.add(number)
+        encoded = await self._forms.improve(self._series(job), job)
+        left = self.outbox.unsettled.get(number, 0)
+        if outbox is not self.outbox or number not in self.offered:
+            return
+        if encoded.codec == LADDER_CODEC and is_better(len(encoded.payload), left):
+            old = self.offered.pop(number)
+            self._answered.add(number)
+            self.ledger.spared(old.job, left)
+            self._on_withdraw(number)
+            await self._offer(job, encoded)
+            self._changed.set()
 
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         outbox, promoted = (
@@ -385,6 +435,9 @@ class Offering:
 
     def _series(self, job: LayerJob) -> Series:
         return self.series[job.key.series]
+
+    def _drop(self, number: int) -> None:
+        self.outbox.drop(number)
 
     def _remember(self, number: int, offered: Offered) -> None:
         if offered.job.key.quality is Quality.EXACT:

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 _AHEAD_S = 3.0
 _AHEAD_MIN_BYTES, _AHEAD_MAX_BYTES = 256 << 10, 16 << 20
+_AHEAD_UNKNOWN_BYTES = 64 << 10
 """How much is encoded ahead of the link: enough that it never waits, little enough that a focus
-still finds work undone and memory stays small."""
+still finds work undone and memory stays small; of a link that is not known yet, what is under way
+before it is."""
 _EFFORTS = ((1.0, 7), (0.25, 5), (0.0, 3))
 """(seconds of link already encoded, JPEG XL effort): time to spare is spent on fewer bits."""
 _EFFORTS_CODEC = "jpegxl"
-_THIN_BPS, _THIN_LEAD_S = 5e6, 1.0
-"""Below this rate, and with so much encoded ahead, JPEG XL is chosen where no codec is named.
-JPEG-LS takes a twentieth of its time, for 0-8 % more bytes: for what is needed now, and for links
-that two cores of JPEG XL would hold up."""
+_THIN_BPS, _THIN_LEAD_S = 1.5e6, 1.0
+"""Below this rate, and with so much encoded ahead, causal3d is chosen where no codec is named.
+JPEG-LS takes a fiftieth of its time, for 15-20 % more bytes: for what is needed now, and for links
+that two cores of causal3d at either end would hold up."""
+_QUICK_CODEC = "jpegls"
 _CORE_BPS = 30e6
 """What one core makes of exact layers at the lowest effort, in bits a second. A faster link cannot
 be kept busy anyway, so then every core works on what the plan wants first."""
@@ -86,7 +89,7 @@ class Schedule:
                 other cores work on them, one that keeps to exact layers keeps the link busy.
         """
         previews = spare_core or link.rate_bps > _CORE_BPS
-        ahead = max(_AHEAD_MIN_BYTES, min(int(link.rate_bps / 8 * _AHEAD_S), _AHEAD_MAX_BYTES))
+        ahead = _ahead_bytes(link)
         if link.unsent_bytes >= ahead and not self._foci:
             return None
         passed = []
@@ -173,8 +176,12 @@ class Schedule:
         """By which codec."""
         if self._exact_codec != AUTO:
             return self._exact_codec
-        thin = 0 < link.rate_bps <= _THIN_BPS and link.lead_s >= _THIN_LEAD_S
-        return "jpegxl" if thin else "jpegls"
+        slowly = self.is_thin(link) and link.lead_s >= _THIN_LEAD_S
+        return LADDER_CODEC if slowly else _QUICK_CODEC
+
+    def is_thin(self, link: Link) -> bool:
+        """Whether the codec of least bytes keeps the link busy, where none is named."""
+        return self._exact_codec == AUTO and 0 < link.rate_bps <= _THIN_BPS
 
     def skips(self, job: LayerJob, link: Link, unsent_bytes: int = 0) -> bool:
         """Whether a layer is left out, by `Stage.skip_s`: the same region's exact layers cost so
@@ -184,7 +191,8 @@ class Schedule:
         Args:
             unsent_bytes: of exact layers of the same region that are encoded already.
         """
-        if job.key.quality is Quality.BOUNDED and self.codec(link) != LADDER_CODEC:
+        builds = self._exact_codec == LADDER_CODEC or self.is_thin(link)
+        if job.key.quality is Quality.BOUNDED and not builds:
             return True
         if job.stage.skip_s is None or not link.rate_bps:
             return False
@@ -197,3 +205,9 @@ class Schedule:
         )
         cost_s = (exact_voxels * _ROUGH_BITS_PER_VOXEL + unsent_bytes * 8) / link.rate_bps
         return 0 < cost_s < job.stage.skip_s
+
+
+def _ahead_bytes(link: Link) -> int:
+    if not link.rate_bps:
+        return _AHEAD_UNKNOWN_BYTES
+    return max(_AHEAD_MIN_BYTES, min(int(link.rate_bps / 8 * _AHEAD_S), _AHEAD_MAX_BYTES))

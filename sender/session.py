@@ -145,6 +145,7 @@ class SendingSession:
             self._rate_bps,
             self.wake,
             self._on_plan,
+            self._on_withdraw,
         )
         if self._spool is not None and self._spool.resumed:
             self._session, self._known = self._spool.session, True
@@ -165,6 +166,14 @@ class SendingSession:
         if self.call.connection.state in (State.OFFERED, State.STREAMING):
             self.call.connection.plan(plan)
             self.call.pump.wake()
+
+    def _on_withdraw(self, number: int) -> None:
+        """Send no more of an encoding; another line hears of it by what is offered there."""
+        assert self.offering is not None  # who says it
+        if self.call is not None and self.call.connection.state is State.STREAMING:
+            self.call.connection.withdraw(number)
+        else:
+            self.offering.outbox.drop(number)
 
     # -- connections --------------------------------------------------------------------------
 

@@ -33,6 +33,18 @@ CODECS: Mapping[str, Codec] = MappingProxyType(
 )
 
 
+SLOW_TO_LOAD = frozenset({CAUSAL_3D.name})
+"""Codecs that take about a second before their first use."""
+
+
+def load(name: str) -> None:
+    """Have a codec of `SLOW_TO_LOAD` ready for its first use; nothing for others."""
+    if name in SLOW_TO_LOAD:
+        from shared.codecs.causal.warm import main as warm_up
+
+        warm_up()
+
+
 def codec_named(name: str) -> Codec:
     """The codec of this name.
 

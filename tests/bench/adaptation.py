@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RATES = "64k,256k,1M,5M,20M,100M,1G"
-FIXED = ("jpegxl", "jpegls", "htj2k", "zstd")
+FIXED = ("causal3d", "jpegxl", "jpegls", "htj2k", "zstd")
 _BITS_PER_VOXEL = 2.5
 _SECONDS = 8.0
 _PLANE_VOXELS = 240 * 240

@@ -1,0 +1,59 @@
+"""What waits for a thin link is coded smaller meanwhile: cores that idle make the queue shorter.
+
+An exact layer that is needed at once is coded by a quick codec, so that the link has something to
+carry; while it waits its turn behind others, the slow codec may be done with it. Encodings are
+immutable: the better one is another encoding, and the one it replaces is withdrawn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sender.settings import LADDER_CODEC
+from shared.layer import Quality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from protocol.stages import Priority
+    from sender.layering import LayerJob
+    from sender.schedule import Link
+
+_VOXELS_PER_S = 0.3e6
+"""What one of several busy cores makes of the slow codec, encoding and proof: half of what it does
+alone, for the wait is only guessed."""
+_GAIN = 0.97
+"""A better encoding saves more than this leaves of what is still to be sent."""
+
+
+class Waiting(NamedTuple):
+    """An encoding that is not yet sent, or not all of it."""
+
+    priority: Priority
+    number: int
+    job: LayerJob
+    codec: str
+    unsent_bytes: int
+
+
+def improvable(waiting: Iterable[Waiting], link: Link) -> Waiting | None:
+    """The foremost encoding that still waits for so long that the slow codec is done before.
+
+    Args:
+        waiting: all encodings that wait, in no order.
+    """
+    if not link.rate_bps:
+        return None
+    ahead_bytes = 0
+    for each in sorted(waiting):
+        ahead_bytes += each.unsent_bytes
+        wait_s = ahead_bytes * 8 / link.rate_bps
+        exact = each.job.key.quality is Quality.EXACT and each.codec != LADDER_CODEC
+        if exact and wait_s > each.job.box.voxels / _VOXELS_PER_S:
+            return each
+    return None
+
+
+def is_better(size_bytes: int, unsent_bytes: int) -> bool:
+    """Whether an encoding is worth sending in the place of what is left of another one."""
+    return size_bytes < _GAIN * unsent_bytes
