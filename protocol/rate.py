@@ -40,7 +40,7 @@ _FRAGMENT_SHARE = 8
 steps too coarse to keep the link full."""
 _FIRST_FRAGMENT_BYTES = 2 << 10
 _FIRST_WINDOW_BYTES = 16 << 10
-_TELLING_BYTES = 8 << 10
+TELLING_BYTES = 8 << 10
 """Greetings and manifests alone are delivered in round trips, whatever the link's rate."""
 _SLACK_FRAGMENTS = 3
 """One is being put on the line, and two wait to be acknowledged together. With fewer, the window
@@ -94,7 +94,7 @@ class Window:
     @property
     def is_telling(self) -> bool:
         """Whether enough has been delivered for the rate to say something of the link."""
-        return self._delivered_bytes >= _TELLING_BYTES
+        return self._delivered_bytes >= TELLING_BYTES
 
     @property
     def waiting_since_s(self) -> float | None:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _VOXELS_PER_S = 0.3e6
 """What one of several busy cores makes of the slow codec, encoding and proof: half of what it does
 alone, for the wait is only guessed."""
-_GAIN = 0.97
-"""A better encoding saves more than this leaves of what is still to be sent."""
+_GAIN, _GAIN_BYTES = 0.97, 1 << 10
+"""A better encoding leaves less than this share of what is still to be sent, and saves so much: a
+receiver that has not met the codec yet loads it for a second."""
 
 
 class Waiting(NamedTuple):
@@ -56,4 +57,4 @@ def improvable(waiting: Iterable[Waiting], link: Link) -> Waiting | None:
 
 def is_better(size_bytes: int, unsent_bytes: int) -> bool:
     """Whether an encoding is worth sending in the place of what is left of another one."""
-    return size_bytes < _GAIN * unsent_bytes
+    return size_bytes < min(_GAIN * unsent_bytes, unsent_bytes - _GAIN_BYTES)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from protocol import messages as m
 from protocol.pace import Pace
+from protocol.rate import TELLING_BYTES
 from protocol.states import State
 from sender.call import Call
 from sender.caller import Caller
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from shared.timeline import Timeline
     from shared.transports.base import Transport
     from shared.workers import Workers
+
+
+_TELLING_S, _TELLING_RTTS = 0.25, 2.0
+"""Beyond so much, what a line has not delivered yet says that it is slow."""
 
 
 class SendingSession:
@@ -91,7 +96,7 @@ class SendingSession:
         process."""
         self._accepted = False
         self._ending = False
-        self._began_s = 0.0
+        self._began_s = self._line_s = 0.0
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self._left_bytes = 0
         self.pace = Pace()
@@ -262,7 +267,7 @@ class SendingSession:
         if self.call is not None and self.call is not call:
             self._left_bytes += self.call.connection.sent_bytes
             self.call.retire()
-        self.call = call
+        self.call, self._line_s = call, self._clock.now_s()
         if self._in_trouble:
             self._in_trouble = False
             self._on_trouble(None)
@@ -357,8 +362,15 @@ class SendingSession:
     # -- inside -------------------------------------------------------------------------------
 
     def _rate_bps(self) -> float:
-        window = self.call.connection.window if self.call else None
-        return window.rate_bps if window and window.is_telling else 0.0
+        """As measured; an upper bound while a line takes long to show more; 0 while all is open."""
+        if self.call is None:
+            return 0.0
+        window = self.call.connection.window
+        if window.is_telling:
+            return window.rate_bps
+        spent_s = self._clock.now_s() - self._line_s - _TELLING_RTTS * window.rtt_s
+        is_slow = window.in_flight_bytes > 0 and spent_s > _TELLING_S
+        return TELLING_BYTES * 8 / spent_s if is_slow else 0.0
 
     def _on_sent(self) -> None:
         if self.offering is not None:
