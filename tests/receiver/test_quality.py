@@ -87,7 +87,7 @@ def test_everything_that_leaves_says_that_it_is_partial(tmp_path: Path) -> None:
 
     volume = attended(tmp_path, script, started=looked).session.volumes[0]
     folder = volume.files.folder
-    image: Any = nibabel.load(volume.files.path)  # type: ignore[attr-defined]
+    image: Any = nibabel.load(volume.files.path)
     assert ".partial." in volume.files.path.name
     assert bytes(image.header["descrip"]).startswith(b"PARTIAL")
     known = np.asarray(nibabel.load(volume.files.quality_path).dataobj)  # type: ignore[attr-defined]
