@@ -3,7 +3,8 @@
 A WebSocket on loopback, JSON in text messages. The first message is ``{"token": "..."}``, the
 content of a file that only the receiver's user can read; nothing else is answered before it. Then:
 
-    {"do": "studies"}                                          what there is, and at which quality
+    {"do": "studies"}                                          what there is, and at which quality:
+                     files with their quality maps, without which their voxels mean nothing
     {"do": "focus", "study": ID, "series": 0, "rank": 0,
      "box": [[z0, z1], [y0, y1], [x0, x1]]}                    what meets the box comes first
     {"do": "focus", "study": ID, "slices": [z0, z1]}           the same of whole slices
@@ -34,6 +35,7 @@ from protocol import messages as m
 from receiver.store import TOKEN_NAME
 from shared.errors import SettingsError
 from shared.geometry import Box
+from shared.layer import Quality
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -249,6 +251,9 @@ def _about(session: ReceivingSession) -> dict[str, Any]:
             {
                 "label": entry.header.label,
                 "shape": list(entry.header.shape),
+                "file": str(volume.path or volume.files.path),
+                "quality_map": None if volume.path else str(volume.files.quality_path),
+                "exact": volume.proven and volume.path is not None,
                 "roi": _counts(volume.roi),
                 "whole": _counts(volume.whole),
             }
@@ -258,5 +263,7 @@ def _about(session: ReceivingSession) -> dict[str, Any]:
 
 
 def _counts(count: Count) -> dict[str, int]:
-    """Voxels in all, and how many have at least each quality."""
-    return {"voxels": count.total, **{each.name.lower(): n for each, n in count.at.items()}}
+    """Voxels in all, how many have at least each quality, and of how many nothing is there."""
+    at_least = {each.name.lower(): n for each, n in count.at.items()}
+    missing = count.total - count.at[Quality.PREVIEW]
+    return {"voxels": count.total, **at_least, "missing": missing}

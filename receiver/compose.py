@@ -17,6 +17,7 @@ from protocol.stages import MARKS
 from receiver.attachment import Attachment
 from receiver.files import SeriesFiles, fill_value
 from receiver.journal import JournalEntry, append_entry, read_entries, write_entries
+from receiver.previews import append_preview, begin_previews, read_previews
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.header import Source
@@ -55,9 +56,11 @@ class GrowingVolume:
     def __init__(self, folder: Path, stem: str, entry: m.SeriesManifest) -> None:
         self.entry = entry
         self.files, resumed = SeriesFiles.open(folder, stem, entry.header)
+        self.previews = (read_previews(self.files.previews) if resumed else None) or []
+        """(box, largest error) of every layer that is not exact painted."""
         self.held = self._recover() if resumed else ()
         """Voxel digests of layers that an earlier session verified and this one has checked."""
-        self.empty = not self.held
+        self.empty = not self.held and not self.previews
         """Nothing has been painted: all voxels are missing, or will not be sent."""
         self.regions: dict[str, Region] = {}
         self.record = b""
@@ -67,8 +70,6 @@ class GrowingVolume:
         self.discarded_voxels = 0
         self.is_planned = False
         """Every voxel has a region that will make it exact, or is discarded: no ROI is to come."""
-        self.previews: list[tuple[Box, float]] = []
-        """(box, largest error) of every layer painted that is not exact."""
         self.attachment = Attachment(self.files.headers)
         self.path: Path | None = None
         """The finished file."""
@@ -190,6 +191,7 @@ class GrowingVolume:
             wanted &= owned
         counted = wanted & (quality != Quality.DISCARDED)
         gained = {each: counted & (quality < each) for each in _COUNTED if each <= level}
+        append_preview(self.files.previews, (box, offer.max_error))
         self.files.voxels[box.slices][wanted] = shown[wanted]
         quality[wanted] = level
         self._add(offer, box, gained)
@@ -329,17 +331,27 @@ class GrowingVolume:
             What has to come again; nothing where the volume is proven.
 
         Raises:
-            IntegrityError: no layer is wrong that came in this session, and the whole is.
+            IntegrityError: no layer is wrong that came in this session, and the whole is: then
+                nothing of it is called exact any more.
         """
         if volume_digest(self.entry.header, self.files.voxels) == self.entry.digest:
             self.proven = True
             return []
         wrong = self._demote_wrong(self._layers.values())
         if not wrong:
+            self._doubt()
             raise IntegrityError(
                 f"{self.files.stem}: every layer has its digest and the whole volume has not"
             )
         return wrong
+
+    def _doubt(self) -> None:
+        """What was VERIFIED is no more than EXACT, and in no journal."""
+        for known in self.files.quality:
+            known[known == Quality.VERIFIED] = Quality.EXACT
+        write_entries(self.files.journal, ())
+        self._layers.clear()
+        self.whole.at[Quality.VERIFIED] = self.roi.at[Quality.VERIFIED] = 0
 
     def _demote_wrong(self, offers: Iterable[m.LayerOffer]) -> list[m.LayerOffer]:
         """Layers whose voxels are not what they were are MISSING, and in no journal."""
@@ -351,8 +363,8 @@ class GrowingVolume:
             of_it = np.ones(box.shape, np.bool_) if owned is None else owned
             lost = {level: (quality >= level) & of_it for level in self.whole.at}
             self._add(offer, box, lost, -1)
-            self.files.voxels[box.slices][of_it] = fill_value(np.dtype(self.entry.header.dtype))
             quality[of_it] = Quality.MISSING
+            self.files.voxels[box.slices][of_it] = fill_value(np.dtype(self.entry.header.dtype))
         if wrong:
             gone = {(offer.box, offer.voxel_digest) for offer in wrong}
             entries = read_entries(self.files.journal)
@@ -373,14 +385,20 @@ class GrowingVolume:
         self.path = self.files.finish(content if nifti else b"")
 
     def _recover(self) -> tuple[bytes, ...]:
-        """Believe of an earlier session only what its digests still prove.
+        """Believe of an earlier session only what its digests still prove, and that what it showed
+        as a preview is no better than that.
 
         A layer that brings nothing beside those before it is dropped: who compares digests has to
         know how many places have one.
         """
         whole = Box.whole(self.entry.header.shape)
         good = []
-        self.files.quality[...] = Quality.MISSING
+        self.files.previews.unlink(missing_ok=True)
+        if self.previews:
+            begin_previews(self.files.previews, self.previews)
+        for known in self.files.quality:
+            shown = (known == Quality.PREVIEW) | (known == Quality.BOUNDED)
+            known[~shown if self.previews else ...] = Quality.MISSING
         for entry in read_entries(self.files.journal):
             if not entry.box.inside(whole) or not all(
                 (hole if isinstance(hole, Box) else hole.box).inside(entry.box)

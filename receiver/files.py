@@ -3,6 +3,7 @@
     series-1.partial.nii            voxels; those that are missing hold the fill value
     series-1.partial.quality.nii    uint8, `shared.layer.Quality` of every voxel
     series-1.partial.journal        what has been verified, a JSON line a layer
+    series-1.partial.previews       what is shown as a preview, and how far off it may be
     series-1.partial.headers        pieces of the headers layer
     series-1.nii                    in their place, once every voxel is proven
 
@@ -70,6 +71,7 @@ class SeriesFiles:
         if not resumed:
             require_room(folder, sum(sizes))
             _journal(folder, stem).unlink(missing_ok=True)
+            _previews(folder, stem).unlink(missing_ok=True)
         # Headers are written anew each time: the ones that lie there may be of other byte order.
         try:
             mode = "r+b" if resumed else "wb"
@@ -103,17 +105,27 @@ class SeriesFiles:
         return _journal(self.folder, self.stem)
 
     @property
+    def previews(self) -> Path:
+        """Where previews are written down."""
+        return _previews(self.folder, self.stem)
+
+    @property
+    def quality_path(self) -> Path:
+        """The quality map while the volume grows."""
+        return _quality(self.folder, self.stem)
+
+    @property
     def headers(self) -> Path:
         """Where the headers layer is kept while it comes."""
         return _headers(self.folder, self.stem)
 
     def clear(self) -> None:
-        """Set every voxel that is not VERIFIED to the fill value and MISSING."""
+        """Set every voxel of which nothing has come to the fill value and MISSING."""
         fill = fill_value(np.dtype(self.header.dtype))
         for plane, known in zip(self.voxels, self.quality, strict=True):
-            lost = known != Quality.VERIFIED
-            plane[lost] = fill
+            lost = known < Quality.PREVIEW
             known[lost] = Quality.MISSING
+            plane[lost] = fill
 
     def sync(self) -> None:
         """Put what has been painted on the disk."""
@@ -139,6 +151,7 @@ class SeriesFiles:
         path.replace(final)
         _quality(self.folder, self.stem).unlink(missing_ok=True)
         self.journal.unlink(missing_ok=True)
+        self.previews.unlink(missing_ok=True)
         sync_folder(self.folder)
         return final
 
@@ -154,7 +167,7 @@ class SeriesFiles:
 
 def remove_series(folder: Path, stem: str) -> None:
     """Take away what there is of a growing series; and its folder, if nothing else is in it."""
-    for name in (_partial, _quality, _journal, _headers):
+    for name in (_partial, _quality, _journal, _previews, _headers):
         name(folder, stem).unlink(missing_ok=True)
     with suppress(OSError):  # it is not empty
         folder.rmdir()
@@ -170,6 +183,10 @@ def _quality(folder: Path, stem: str) -> Path:
 
 def _journal(folder: Path, stem: str) -> Path:
     return folder / f"{stem}.partial.journal"
+
+
+def _previews(folder: Path, stem: str) -> Path:
+    return folder / f"{stem}.partial.previews"
 
 
 def _headers(folder: Path, stem: str) -> Path:

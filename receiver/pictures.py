@@ -1,7 +1,8 @@
 """A PNG of the three mid-ROI planes at each stage, with the quality map over it.
 
 What is missing is hatched, what is a preview is tinted yellow, what is proven stands plain; a badge
-says the same in words. Nobody can take a preview for the truth, or a missing voxel for air.
+says the same in words, in the picture and in the file's own text. Nobody can take a preview for the
+truth, or a missing voxel for air.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def draw_picture(
         badge: how good it is, in words.
     """
     from PIL import Image, ImageDraw
+    from PIL.PngImagePlugin import PngInfo
 
     white = _white(planes, window)
     panels = [_panel(plane, window.low, white) for plane in planes]
@@ -64,7 +66,10 @@ def draw_picture(
         left += panel.shape[1] + _MARGIN
     _draw_legend(draw, height - _LEGEND)
     part = path.with_name(path.name + ".part")
-    sheet.save(part, format="PNG")
+    said = PngInfo()  # stays with the file where somebody crops the picture
+    said.add_text("Title", title)
+    said.add_text("Quality", badge)
+    sheet.save(part, format="PNG", pnginfo=said)
     part.replace(path)
 
 

@@ -83,7 +83,8 @@ class Publisher:
         self._due.put_nowait(partial(write_sidecar, volume))
         if self._pictures:
             planes = await self._workers.run(take_planes, volume)
-            name = f"{volume.files.stem}-{_ORDER.index(mark)}-{mark.value}.png"
+            stem = volume.files.stem if volume.proven else f"{volume.files.stem}.partial"
+            name = f"{stem}-{_ORDER.index(mark)}-{mark.value}.png"
             since_s = now_s - (self._timeline[Mark.CONNECTED.value] or 0.0)
             title = f"{MARK_NAMES[mark]}{which}, {since_s:.2f} s after connecting"
             path = volume.files.folder / name

@@ -56,6 +56,7 @@ def receiver_report(
         },
         codecs=dict(session.painter.codecs),
         series=[_series(volume) for volume in volumes],
+        quarantined=session.quarantine.count if session.quarantine else 0,
     )
 
 
@@ -103,8 +104,11 @@ def write_sidecar(volume: GrowingVolume) -> None:
         "sha256": volume.entry.digest.hex(),
         "proven": volume.proven,
         "quality": {level.name: int(level) for level in Quality},
+        "state": "EXACT" if volume.proven else "PARTIAL: see the quality map",
+        "quality_map": None if volume.path else volume.files.quality_path.name,
         "voxels": {
             "total": int(np.prod(header.shape)),
+            "missing": volume.whole.total - volume.whole.at[Quality.PREVIEW],
             "verified": volume.whole.at[Quality.VERIFIED],
             "at_least_bounded": volume.whole.at[Quality.BOUNDED],
             "at_least_preview": volume.whole.at[Quality.PREVIEW],

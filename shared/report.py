@@ -79,6 +79,8 @@ class Report:
     link: dict[str, float | str | None]
     codecs: dict[str, str]
     series: list[SeriesReport]
+    quarantined: int = 0
+    """Pieces that proved wrong, were kept aside and came again; the receiver knows."""
     left_out: list[str] = field(default_factory=list)
     course: list[tuple[float, float, float, int]] = field(default_factory=list)
     """`shared.timeline.Course.points`; the sender knows."""

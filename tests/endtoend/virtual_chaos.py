@@ -25,6 +25,7 @@ from protocol.frames import FrameKind, decode_frame, unpack_fragment
 from protocol.payloads import unpack_message
 from protocol.ranges import RangeSet
 from receiver import clinic as clinic_module
+from receiver import previews
 from receiver.clinic import Clinic, Reception
 from receiver.decode import InlineDecoder
 from sender.growth import next_answer
@@ -220,6 +221,7 @@ class World:
         self.receiver: Process | None = None
         self.sender: Process | None = None
         self.down_until_s = 0.0
+        self.boots = 0
         self.damage = 0.0
         self.session: SendingSession | None = None
         self.events: list[str] = []
@@ -403,6 +405,7 @@ class World:
 
     def _lose_pages(self) -> None:
         """What was painted and never synced may be what it was before, or anything."""
+        self.boots += 1
         for path in self.out.glob("*/*.partial*"):
             size = path.stat().st_size
             for _ in range(self.chance.randrange(4) if size else 0):
@@ -437,6 +440,7 @@ def survive(folder: Path, seed: int, *, thinking: bool = False) -> World:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clinic_module, "SystemClock", LoopClock)
         patch.setattr(os, "fdatasync", noted)
+        patch.setattr(previews, "boot_name", lambda: f"boot {made[0].boots}")
         cut_small(patch, 2 * SHAPE[1] * SHAPE[2])
         study = study_in(folder / "in", {"head.nii": brain(SHAPE)}, SETTINGS)
         if thinking:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import tempfile
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from protocol.checks import check_plan
 from protocol.messages import Mark
+from receiver import previews
 from receiver.compose import Count, GrowingVolume
 from receiver.files import fill_value
 from sender.layering import make_plan
@@ -479,10 +481,20 @@ def broken_off(folder: Path, sent: Study, *regions: str) -> None:
     volume.files.sync()
 
 
-def test_a_resumed_volume_has_what_is_proven_and_nothing_else(tmp_path: Path) -> None:
+@pytest.fixture
+def _power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at which boot this is finds another one."""
+    monkeypatch.setattr(previews, "boot_name", count().__next__)
+
+
+@pytest.mark.usefixtures("_power_cuts")
+def test_a_volume_resumed_after_a_power_cut_has_what_is_proven_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     sent = study()
     broken_off(tmp_path, sent, "roi0", "tissue")
     volume = grown(tmp_path, sent)
+    assert volume.previews == []
     assert volume.held == tuple(
         sent.layer(0, region)[0].voxel_digest for region in ("roi0", "tissue")
     )
@@ -495,6 +507,25 @@ def test_a_resumed_volume_has_what_is_proven_and_nothing_else(tmp_path: Path) ->
     assert Mark.ROI_EXACT in volume.new_marks()
     assert paint(volume, sent, sent.layer(0, "background")[0])
     volume.prove()
+
+
+def test_a_volume_resumed_by_another_process_has_its_previews_too(tmp_path: Path) -> None:
+    sent = study()
+    broken_off(tmp_path, sent, "roi0", "tissue")
+    before = grown(tmp_path, sent).files
+    known, values = np.array(before.quality), np.array(before.voxels)
+    assert set(np.unique(known)) == {Quality.PREVIEW, Quality.VERIFIED}
+    volume = grown(tmp_path, sent)
+    assert np.array_equal(volume.files.quality, known)
+    assert np.array_equal(volume.files.voxels, values)
+    assert volume.previews == [(WHOLE, 1.0)]
+    assert volume.whole.at == {
+        Quality.PREVIEW: 480,
+        Quality.BOUNDED: 192,
+        Quality.VERIFIED: 192,
+    }
+    assert volume.holds(sent.layer(0, "surroundings", Quality.PREVIEW)[0])
+    assert not volume.empty
 
 
 def test_only_the_very_layer_is_held_and_not_another_of_the_same_digest(tmp_path: Path) -> None:
@@ -512,6 +543,7 @@ def test_only_the_very_layer_is_held_and_not_another_of_the_same_digest(tmp_path
     assert not volume.holds(headers_layer(0, b"x")[0])
 
 
+@pytest.mark.usefixtures("_power_cuts")
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_a_voxel_that_was_changed_behind_our_back_demotes_its_layer(
     tmp_path: Path, where: str
@@ -558,7 +590,7 @@ def test_a_journal_that_lies_proves_nothing(tmp_path: Path, box: str, holes: str
     journal.write_text(journal.read_text() + lie)
     volume = grown(tmp_path, sent)
     assert volume.held == (sent.layer(0, "roi0")[0].voxel_digest,)
-    assert np.count_nonzero(volume.files.quality) == 32
+    assert np.count_nonzero(volume.files.quality == Quality.VERIFIED) == 32
 
 
 def test_what_is_proven_behind_a_torn_line_is_found_the_next_time(tmp_path: Path) -> None:

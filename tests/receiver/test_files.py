@@ -125,14 +125,15 @@ def test_what_is_painted_is_there_when_the_files_are_opened_again(tmp_path: Path
     assert np.count_nonzero(again.quality) == 1
 
 
-def test_clear_keeps_nothing_that_is_not_verified(tmp_path: Path) -> None:
+def test_clear_leaves_no_value_where_nothing_has_come(tmp_path: Path) -> None:
     files = opened(tmp_path, series_header())
     files.voxels[...] = 5
     files.quality[...] = np.arange(480).reshape(SHAPE) % 6
     files.clear()
-    proven = (np.arange(480).reshape(SHAPE) % 6) == Quality.VERIFIED
-    assert np.array_equal(files.quality, np.where(proven, Quality.VERIFIED, Quality.MISSING))
-    assert np.array_equal(files.voxels, np.where(proven, 5, -32768))
+    known = np.arange(480).reshape(SHAPE) % 6
+    there = known >= Quality.PREVIEW
+    assert np.array_equal(files.quality, np.where(there, known, Quality.MISSING))
+    assert np.array_equal(files.voxels, np.where(there, 5, -32768))
 
 
 @pytest.mark.parametrize("name", [PARTIAL, QUALITY])

@@ -114,11 +114,11 @@ def test_pictures_are_left_where_they_are_wanted(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.png"))
     published(Said(), Session([volume]), *MARK_NAMES, pictures=True)
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
-        "series-1-0-connected.png",
-        "series-1-1-roi_preview.png",
-        "series-1-2-roi_exact.png",
-        "series-1-3-whole_preview.png",
-        "series-1-4-whole_exact.png",
+        "series-1.partial-0-connected.png",
+        "series-1.partial-1-roi_preview.png",
+        "series-1.partial-2-roi_exact.png",
+        "series-1.partial-3-whole_preview.png",
+        "series-1.partial-4-whole_exact.png",
     ]
 
 
@@ -225,12 +225,12 @@ def test_it_watches_a_whole_session(tmp_path: Path) -> None:
     assert ended.session.folder is not None
     names = sorted(path.name for path in ended.session.folder.iterdir())
     assert names == [
-        "series-1-1-roi_preview.png",
-        "series-1-2-roi_exact.png",
-        "series-1-3-whole_preview.png",
         "series-1-4-whole_exact.png",
         "series-1.json",
         "series-1.nii",
+        "series-1.partial-1-roi_preview.png",
+        "series-1.partial-2-roi_exact.png",
+        "series-1.partial-3-whole_preview.png",
     ]
     assert [line.split("  ")[-1] for line in display.lines[1:]] == [
         "ROI preview",

@@ -179,6 +179,7 @@ def test_the_side_car_says_what_a_nifti_header_cannot(tmp_path: Path) -> None:
     }
     assert content["voxels"] == {
         "total": 480,
+        "missing": 448,
         "verified": 0,
         "at_least_bounded": 0,
         "at_least_preview": 32,
@@ -218,6 +219,7 @@ def test_the_side_car_of_a_finished_study_says_that_it_is_proven(tmp_path: Path)
     assert content["proven"] is True
     assert content["voxels"] == {
         "total": 480,
+        "missing": 0,
         "verified": 480,
         "at_least_bounded": 480,
         "at_least_preview": 480,

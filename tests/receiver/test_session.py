@@ -431,8 +431,10 @@ def test_layers_that_prove_right_in_a_volume_that_does_not_end_as_an_integrity_e
     assert files(ended) == [
         "series-1.partial.journal",
         "series-1.partial.nii",
+        "series-1.partial.previews",
         "series-1.partial.quality.nii",
     ]
+    assert not (ended.session.volumes[0].files.quality == Quality.VERIFIED).any()
 
 
 @pytest.mark.parametrize("left_out", ["roi0", "tissue", "background", "everything", "the plan"])

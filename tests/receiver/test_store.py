@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from receiver import previews
 from receiver.compose import GrowingVolume
 from receiver.store import disk_errors, forget_empty, open_volumes, study_folder
 from shared.errors import ExitCode, InputError, RemoteProtocolError
@@ -36,7 +37,9 @@ def test_every_series_has_files_of_its_own(tmp_path: Path) -> None:
     assert all(volume.empty for volume in volumes)
 
 
-def test_what_is_empty_is_forgotten_and_what_is_not_stays(tmp_path: Path) -> None:
+def test_what_is_empty_is_forgotten_and_what_is_not_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "study"
     first, second = open_volumes(folder, MANIFEST)
     first.set_plan(FIRST.plan)
@@ -45,9 +48,12 @@ def test_what_is_empty_is_forgotten_and_what_is_not_stays(tmp_path: Path) -> Non
     forget_empty([first, second])
     assert sorted(path.name for path in folder.iterdir()) == [
         "series-1.partial.nii",
+        "series-1.partial.previews",
         "series-1.partial.quality.nii",
     ]
     forget_empty(open_volumes(folder, MANIFEST)[1:])
+    assert (folder / "series-1.partial.nii").exists()  # what was shown is still shown
+    monkeypatch.setattr(previews, "boot_name", lambda: "another boot")
     forget_empty(open_volumes(folder, MANIFEST))
     assert not folder.exists()
 
