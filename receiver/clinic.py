@@ -217,7 +217,10 @@ class Clinic:
 
     async def take(self, transport: Transport) -> None:
         """One connection, from its hello to its end. A peer's faults end here."""
-        await self._take(Visit(transport, self._clock, self._find, self._channels.offered))
+        no_session = self._channels.no_session_over(transport)
+        await self._take(
+            Visit(transport, self._clock, self._find, self._channels.offered, no_session=no_session)
+        )
 
     async def take_channel(self, transport: Transport) -> None:
         """The same of a data channel, which may be one in reserve and never say a word."""

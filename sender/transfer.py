@@ -150,6 +150,7 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
         # Nothing goes around the link, and where lines are carried there is one way only.
         ways = Ways(Choice.WS) if transfer.link or signalled else transfer.ways
         paths = Paths(dial, ways, clock, display.say)
+        stack.push_async_callback(paths.close)  # also of a study that fails: others may follow it
         run.session = SendingSession(
             paths.dial,
             workers,
@@ -177,7 +178,6 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
         await session.run(preparing)
         for task in beside:
             task.cancel()
-        await paths.close()
 
 
 async def _prepare(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> Study:
