@@ -91,17 +91,21 @@ class Scene:
         self.url, self._port = found[0], int(found[1])
         return started
 
-    def receiver(self) -> Running:
-        flags = ("--signal", self.url, "--key", self._folder / "key", "--once")
+    def receiver(self, *more: object) -> Running:
+        flags = ("--signal", self.url, "--key", self._folder / "key", *(more or ("--once",)))
         arguments = command("receiver.cli", *flags, "--out", self._folder / "out")
         return self._start(self._link.clinic, arguments, "clinic.log")
 
     def sender(self) -> Running:
-        flags = ("--signal", self.url, "--key", self._folder / "key")
-        kept = ("--spool", self._folder / "spool", "--report", self._folder / "send.json")
-        study = self._folder / "noise.nii"
-        arguments = command("sender.cli", study, *flags, *kept)
-        return self._start(self._link.site, arguments, "site.log")
+        study, report = self._folder / "noise.nii", self._folder / "send.json"
+        return self.sends("key", study, "--report", report)
+
+    def sends(self, key: str, *arguments: object) -> Running:
+        """A sender with a key and a log of its own."""
+        flags = ("--signal", self.url, "--key", self._folder / key)
+        kept = ("--spool", self._folder / "spool")
+        line = command("sender.cli", *arguments, *flags, *kept)
+        return self._start(self._link.site, line, f"{key}.log")
 
     def until_it_flows(self) -> None:
         """Some fragments are on the receiver's disk."""
@@ -175,6 +179,29 @@ def test_a_sender_that_was_killed_goes_on_though_the_rendezvous_was_away_meanwhi
     assert report["exact"]
     # What the receiver had stored before was not sent again.
     assert report["bytes"]["wire"] < folder.joinpath("noise.nii").stat().st_size * 12 / 16 - 100e3
+
+
+@over_a_link
+def test_several_sites_and_studies_use_one_rendezvous_each_by_its_own_key(folder: Path) -> None:
+    subprocess.run(
+        command("sender.cli", "--make-key", folder / "other"), check=True, env=environment()
+    )
+    for seed in range(3):
+        voxels = np.random.default_rng(seed).integers(0, 4096, (4, 64, 64), "<i2")
+        (folder / f"small-{seed}.nii").write_bytes(nifti(voxels))
+    with scene(folder) as made:
+        made.rendezvous()
+        clinic = made.receiver("--key", folder / "other")
+        both = [
+            made.sends("key", folder / "small-0.nii", folder / "small-1.nii", "--each"),
+            made.sends("other", folder / "small-2.nii"),
+        ]
+        for each in both:
+            assert each.ends() == 0, each.log.read_text()
+        clinic.until_said("stored and verified: every voxel is exact", 3)
+        said = clinic.log.read_text()
+    assert "no use" not in said
+    assert "no line" not in said
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,9 @@ def test_what_was_said_once_may_be_said_again_over_another_connection() -> None:
 def test_a_chunk_that_is_wrong_is_asked_for_again_and_its_bytes_are_forgotten() -> None:
     inbox = begun(offer(encoding=TWO_CHUNKS))
     first = Fragment(0, 0, bytes([1]) * limits.CHUNK_BYTES)
-    assert inbox.on_fragment(first) == ([], m.Again(0, 0, limits.CHUNK_BYTES))
+    events, again = inbox.on_fragment(first)
+    assert again == m.Again(0, 0, limits.CHUNK_BYTES)
+    assert not any(isinstance(event, FragmentArrived | EncodingArrived) for event in events)
     assert inbox.standing().under_way == (m.Received(0, ()),)
     inbox.on_fragment(Fragment(0, limits.CHUNK_BYTES, TWO_CHUNKS[limits.CHUNK_BYTES :]))
     events, again = inbox.on_fragment(piece(0, limits.CHUNK_BYTES, encoding=TWO_CHUNKS))
