@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from protocol import limits
 from protocol.messages import Mark
@@ -74,7 +75,7 @@ class Transfer:
     def where(self) -> str:
         """The clinic, as far as it has a name here; empty where nothing says which it is."""
         if self.ways.signal and self.credentials:
-            return f"signal://{self.credentials.key_to_dial().name}"
+            return f"signal://{quote(self.credentials.key_to_dial().name, safe='')}"
         return self.url or (f"//{self.listen}" if self.listen else "")
 
 
