@@ -43,6 +43,15 @@ class Channels:
         self._making = 0
         self._open = 0
 
+    def no_session_over(self, transport: Transport) -> str:
+        """Why a session may not use a connection, which carries offers only; empty where it may."""
+        if self._ways.choice is not Choice.WEBRTC or transport.stats().name == Choice.WEBRTC:
+            return ""
+        return (
+            "this end was told --transport webrtc and takes no study over a WebSocket: "
+            "send it with --transport webrtc"
+        )
+
     def offered(self, visit: Visit, offer: m.ChannelOffer) -> None:
         """Answer an offer, in a task of its own."""
         if self._ways.choice is Choice.WS:

@@ -84,8 +84,10 @@ async def receive(reception: Reception) -> ExitCode:
                 Clinic(reception, workers, decoders, display) as clinic,
                 _viewers(reception, clinic) as api_url,
             ):
+                if reception.ways.signal:
+                    _tell_viewers(reception, api_url)
+                    return await _signal(reception, clinic, display)
                 meet = _dial if reception.dial else _listen
-                meet = _signal if reception.ways.signal else meet
                 return await meet(reception, clinic, display, api_url)
 
 
@@ -131,24 +133,15 @@ async def _dial(reception: Reception, clinic: Clinic, display: Display, api_url:
     return code
 
 
-async def _signal(reception: Reception, clinic: Clinic, display: Display, api_url: str) -> ExitCode:
-    from shared.transports.webrtc.paste import Paste
-    from shared.transports.webrtc.signals import Answering
+async def _signal(reception: Reception, clinic: Clinic, display: Display) -> ExitCode:
+    from receiver.signalled import answer_lines
 
-    _tell_viewers(reception, api_url)
     assert reception.credentials is not None  # `ways_of` has seen to it
-    display.say("paste the line that medroi-send --signal paste prints in here")
-    answering = Answering(
-        Paste(display.say, "paste the next line into medroi-send:"),
-        reception.credentials.keys,
-        reception.ways.ice,
-        clinic.take,
-        lambda error: display.say(f"no line: {error}"),
-        max_frame_bytes=limits.MAX_FRAME_BYTES,
-    )
     with one_error():
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(answering.run())
+            running = group.create_task(
+                answer_lines(reception.ways, reception.credentials.keys, clinic.take, display.say)
+            )
             code = await clinic.until_done()
             running.cancel()
     return code
@@ -224,7 +217,10 @@ class Clinic:
 
     async def take(self, transport: Transport) -> None:
         """One connection, from its hello to its end. A peer's faults end here."""
-        await self._take(Visit(transport, self._clock, self._find, self._channels.offered))
+        no_session = self._channels.no_session_over(transport)
+        await self._take(
+            Visit(transport, self._clock, self._find, self._channels.offered, no_session=no_session)
+        )
 
     async def take_channel(self, transport: Transport) -> None:
         """The same of a data channel, which may be one in reserve and never say a word."""

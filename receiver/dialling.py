@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.errors import AuthenticationError, MedroiError, TransportClosed
+from shared.errors import MedroiError, TransportClosed
 
 if TYPE_CHECKING:
     import random
@@ -95,9 +95,9 @@ class Dialling:
     async def _try(self, group: asyncio.TaskGroup) -> None:
         try:
             transport = await self._dial()
-        except (TransportClosed, AuthenticationError) as error:
-            if isinstance(error, AuthenticationError) and not self._had_one:
-                raise
+        except MedroiError as error:
+            if not self._had_one and not isinstance(error, TransportClosed):
+                raise  # later a stranger may answer in the sender's place for a while
             self._tell(error)
             return
         self._had_one, self._told = True, ""

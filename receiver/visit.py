@@ -59,10 +59,13 @@ class Visit:
         on_channel: Callable[[Visit, m.ChannelOffer], None] | None = None,
         *,
         is_reserve: bool = False,
+        no_session: str = "",
     ) -> None:
         """``on_channel`` answers an offered channel; ``is_reserve`` says that the connection may
-        be silent for as long as another one has the session.
+        be silent for as long as another one has the session; ``no_session``, why none may be had
+        over this connection, which is good for offers only.
         """
+        self._no_session = no_session
         self._on_channel = on_channel
         self._is_reserve = is_reserve
         self._has_signalled = False
@@ -152,6 +155,8 @@ class Visit:
                 pass  # the connection has refused it already
 
     async def _attach(self, attach: m.Attach) -> None:
+        if self._no_session:
+            raise RemoteProtocolError(self._no_session)
         host = await self._find(attach)
         if self.host is not None and self.host is not host:
             self.host.detach(self, None)

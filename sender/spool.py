@@ -224,8 +224,9 @@ def _forget_old(base: Path) -> None:
     """Take away what is ours and has lain there for too long, and nothing else."""
     for path in base.glob(f"*/{_NAME}"):
         ours = read_head(path, len(_MAGIC)) == _MAGIC
-        if ours and time.time() - path.parent.stat().st_mtime > _KEPT_S:  # by the calendar
-            _remove(path.parent)
+        with suppress(OSError):  # another process has just taken it away
+            if ours and time.time() - path.parent.stat().st_mtime > _KEPT_S:  # by the calendar
+                _remove(path.parent)
 
 
 def _remove(folder: Path) -> None:

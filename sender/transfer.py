@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from protocol import limits
 from protocol.messages import Mark
@@ -74,7 +75,7 @@ class Transfer:
     def where(self) -> str:
         """The clinic, as far as it has a name here; empty where nothing says which it is."""
         if self.ways.signal and self.credentials:
-            return f"{self.ways.signal}://{self.credentials.key_to_dial().name}"
+            return f"signal://{quote(self.credentials.key_to_dial().name, safe='')}"
         return self.url or (f"//{self.listen}" if self.listen else "")
 
 
@@ -150,6 +151,7 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
         # Nothing goes around the link, and where lines are carried there is one way only.
         ways = Ways(Choice.WS) if transfer.link or signalled else transfer.ways
         paths = Paths(dial, ways, clock, display.say)
+        stack.push_async_callback(paths.close)  # also of a study that fails: others may follow it
         run.session = SendingSession(
             paths.dial,
             workers,
@@ -177,7 +179,6 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
         await session.run(preparing)
         for task in beside:
             task.cancel()
-        await paths.close()
 
 
 async def _prepare(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> Study:
@@ -216,7 +217,10 @@ async def _dialler(
     from shared.transports.websocket import dial
 
     if transfer.ways.signal:
-        return _signalled(transfer, display)
+        from sender.signalled import signalled
+
+        assert transfer.credentials is not None  # `ways_of` has seen to it
+        return signalled(transfer.ways, transfer.credentials.key_to_dial(), display.say)
     if transfer.listen:
         return await _listen(transfer, stack, display)
     url = transfer.url
@@ -233,25 +237,6 @@ async def _dialler(
     return partial(
         dial, url, max_frame_bytes=limits.MAX_FRAME_BYTES, credentials=transfer.credentials
     )
-
-
-def _signalled(transfer: Transfer, display: Display) -> Callable[[], Awaitable[Transport]]:
-    """What has the two ends agree on a channel through somebody who carries lines."""
-    from shared.transports.webrtc.paste import Paste
-    from shared.transports.webrtc.signals import Offering
-
-    assert transfer.credentials is not None  # `ways_of` has seen to it
-    paste = Paste(
-        display.say,
-        "paste the next line into medroi-recv --signal paste, and what that prints in here:",
-    )
-    offering = Offering(
-        paste.carried,
-        transfer.credentials.key_to_dial(),
-        transfer.ways.ice,
-        max_frame_bytes=limits.MAX_FRAME_BYTES,
-    )
-    return offering.dial
 
 
 async def _listen(

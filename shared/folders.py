@@ -8,15 +8,27 @@ import shutil
 import stat
 from pathlib import Path
 
+from shared.errors import SettingsError
+
 SPARE_BYTES = 256 << 20
 """Left free on the disk: a study that took the last byte would stop every other one, and us."""
 
 
 def state_folder() -> Path:
-    """Where medroi keeps what outlives a process (XDG Base Directory Specification)."""
+    """Where medroi keeps what outlives a process (XDG Base Directory Specification).
+
+    Raises:
+        SettingsError: there is no such folder, as the user has no home.
+    """
     state = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
-    return base / "medroi"
+    if state.startswith("/"):
+        return Path(state) / "medroi"
+    try:
+        return Path.home() / ".local" / "state" / "medroi"
+    except RuntimeError as error:
+        raise SettingsError(
+            "this user has no home; XDG_STATE_HOME names a folder for what must outlive a process"
+        ) from error
 
 
 def own_folder(folder: Path) -> None:

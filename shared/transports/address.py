@@ -18,6 +18,7 @@ from shared.trust.identity import parse_pin
 
 if TYPE_CHECKING:
     from shared.trust.credentials import Credentials
+    from shared.trust.identity import Identity
 
 _EXAMPLE = "an address such as ws://127.0.0.1:8765 or wss://clinic:8765/#<64 hex digits>"
 
@@ -64,13 +65,14 @@ def parse_address(url: str) -> Address:
     )
 
 
-def pin_of(address: Address, credentials: Credentials) -> bytes:
+def pin_of(address: Address, credentials: Credentials | None) -> bytes:
     """The hash that the listener's certificate must have.
 
     Raises:
         SettingsError: nobody says it, or address and credentials say two.
     """
-    pins = {pin for pin in (address.pin, credentials.pin) if pin is not None}
+    told = (address.pin, credentials.pin if credentials else None)
+    pins = {pin for pin in told if pin is not None}
     if len(pins) > 1:
         raise SettingsError(f"{address.shown}: its hash and --pin are not the same")
     if not pins:
@@ -103,13 +105,13 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-async def listening_address(host: str, port: int, credentials: Credentials | None) -> str:
-    """Where to listen: anywhere with TLS and a key, else on loopback.
+async def listening_address(host: str, port: int, identity: Identity | None) -> str:
+    """Where to listen: anywhere with TLS, else on loopback.
 
     Raises:
         SettingsError: it may not be listened there, or there is no such address.
     """
-    if credentials is None or credentials.identity is None:
+    if identity is None:
         return (await loopback_addresses(host))[0]
     try:
         return (await resolve(host, port))[0]
@@ -117,11 +119,11 @@ async def listening_address(host: str, port: int, credentials: Credentials | Non
         raise SettingsError(f"cannot listen on {host}: {error.strerror}") from error
 
 
-def listening_url(address: str, port: int, credentials: Credentials | None) -> str:
+def listening_url(address: str, port: int, identity: Identity | None) -> str:
     """What to dial to get to a listener: with the machine's name where it listens on all of it."""
     host = f"[{address}]" if ":" in address else address
     if address in ("0.0.0.0", "::"):
         host = socket.gethostname()
-    if credentials is None or credentials.identity is None:
+    if identity is None:
         return f"ws://{host}:{port}"
-    return f"wss://{host}:{port}/#{credentials.identity.pin.hex()}"
+    return f"wss://{host}:{port}/#{identity.pin.hex()}"

@@ -36,7 +36,7 @@ async def loopback_addresses(host: str) -> list[str]:
     else:
         addresses = [host]
     for address in addresses:
-        if not _is_loopback(address):
+        if not is_loopback(address):
             raise SettingsError(
                 f"expected an address on this machine (127.0.0.1, ::1 or localhost), got {host}: "
                 "plaintext does not go further, TLS with a shared key does (--key FILE)"
@@ -44,7 +44,8 @@ async def loopback_addresses(host: str) -> list[str]:
     return addresses
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether a literal address is this machine's own; a name is none."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

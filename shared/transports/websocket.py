@@ -9,10 +9,10 @@ is refused (RFC 6455, section 10.2).
 Round trips until a dialler's first frame leaves: TCP one, TLS one, the WebSocket's request one. The
 proof adds none: its challenge travels in the request, its reply behind the response.
 
-The library's pings are off. They wait behind bulk: at 64 kbit/s and a round trip of 2 s, full
-buffers hold an answer back for some 10 s, and a recorded link stalls for 78 s; the ping's time-out
-would end connections that work. Whether the peer lives is for the session to say, which knows what
-it waits for.
+The library's pings are off unless asked for. They wait behind bulk: at 64 kbit/s and a round trip
+of 2 s, full buffers hold an answer back for some 10 s, and a recorded link stalls for 78 s; the
+ping's time-out would end connections that work. Whether the peer lives is for the session to say,
+which knows what it waits for.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from shared.transports.address import Address
     from shared.trust.credentials import Credentials
+    from shared.trust.identity import Identity
 
 __all__ = ["Listener", "WebSocketTransport", "dial", "listen"]
 
@@ -80,10 +81,13 @@ async def dial(
     credentials: Credentials | None = None,
     open_timeout_s: float = DIAL_TIMEOUT_S,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
+    keyless: bool = False,
+    ping_s: float | None = None,
 ) -> WebSocketTransport:
     """Connect to a listener, prove the key and have it proven; `WebSocketTransport.close` follows.
 
-    Without credentials only to this machine, in plaintext and with no proof.
+    Without credentials only to this machine, in plaintext and with no proof; ``keyless`` allows TLS
+    all the same, with a pin and no proof, for what is sealed itself. See `listen` for ``ping_s``.
 
     Raises:
         SettingsError: the address is none, or leads where these credentials do not.
@@ -92,7 +96,7 @@ async def dial(
         TransportClosed: nobody answers there, or not as a listener does.
     """
     address = parse_address(url)
-    proof, pin = _proof_to_dial(address, credentials)
+    proof, pin = _proof_to_dial(address, credentials, keyless=keyless)
     hosts = [] if address.secure else await loopback_addresses(address.host)
     try:
         async with asyncio.timeout(open_timeout_s):
@@ -106,7 +110,8 @@ async def dial(
                 user_agent_header=None,
                 additional_headers={CHALLENGE_HEADER: proof.challenge.hex()} if proof else None,
                 open_timeout=None,
-                ping_interval=None,
+                ping_interval=ping_s,
+                ping_timeout=ping_s,
                 close_timeout=close_timeout_s,
                 max_size=max_frame_bytes,
                 max_queue=READ_QUEUE_FRAMES,
@@ -124,7 +129,7 @@ async def dial(
 
 
 def _proof_to_dial(
-    address: Address, credentials: Credentials | None
+    address: Address, credentials: Credentials | None, *, keyless: bool
 ) -> tuple[DiallingProof | None, bytes | None]:
     """What is to be proven, and the pin; no pin in plaintext, no proof without a key.
 
@@ -132,6 +137,8 @@ def _proof_to_dial(
         SettingsError: the address and the credentials do not fit.
     """
     if credentials is None:
+        if address.secure and keyless:
+            return None, pin_of(address, None)
         if address.secure:
             raise SettingsError(f"{address.shown}: TLS goes with a shared key: --key FILE names it")
         return None, None
@@ -199,11 +206,18 @@ async def listen(
     max_connections: int = MAX_CONNECTIONS,
     open_timeout_s: float = ACCEPT_TIMEOUT_S,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
+    identity: Identity | None = None,
+    max_alike: int | None = None,
+    ping_s: float | None = None,
 ) -> AsyncIterator[Listener]:
     """Take in connections while the ``async with`` lasts; port 0 is any free one.
 
     With an identity among the credentials TLS only, and anywhere; else plaintext, on loopback. With
     credentials whoever does not prove a key is dropped, and ``on_refused`` is told in a sentence.
+    With an ``identity`` alone there is TLS and no proof: anybody may come, ``max_alike`` from one
+    address, for what is sealed itself.
+
+    ``ping_s``: a peer that does not answer a ping for so long is dropped; for lines without bulk.
 
     ``handler`` runs once for each connection, which is closed when it returns. It answers itself
     what a peer may do to it: an error that it lets through cancels the body, and comes as an
@@ -213,8 +227,16 @@ async def listen(
     Raises:
         SettingsError: an address that cannot be had, or not without TLS; an identity that is none.
     """
-    address = await listening_address(host, port, credentials)
-    gate = Gate(credentials, max_connections=max_connections, on_refused=on_refused)
+    if credentials is not None:
+        identity = credentials.identity
+    address = await listening_address(host, port, identity)
+    gate = Gate(
+        credentials,
+        max_connections=max_connections,
+        on_refused=on_refused,
+        identity=identity,
+        max_alike=max_alike,
+    )
 
     async def attend(transport: WebSocketTransport, guest: Guest) -> None:
         if await _admit(gate, transport, guest):
@@ -242,7 +264,8 @@ async def listen(
                 process_request=is_there_room,
                 server_header=None,
                 open_timeout=open_timeout_s,
-                ping_interval=None,
+                ping_interval=ping_s,
+                ping_timeout=ping_s,
                 close_timeout=close_timeout_s,
                 max_size=max_frame_bytes,
                 max_queue=READ_QUEUE_FRAMES,
@@ -253,7 +276,7 @@ async def listen(
             raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         bound_port: int = next(iter(server.sockets)).getsockname()[1]
         try:
-            yield Listener(listening_url(address, bound_port, credentials), bound_port)
+            yield Listener(listening_url(address, bound_port, identity), bound_port)
         finally:
             owner.stop()
             await _shut(server, gate)

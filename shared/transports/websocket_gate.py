@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from websockets.protocol import Event
 
     from shared.trust.credentials import Credentials
+    from shared.trust.identity import Identity
 
 MAX_HANDSHAKES = 64
 """Connections beside those that may be open: in their handshake, or not proven yet."""
@@ -58,13 +59,18 @@ class Gate:
         *,
         max_connections: int,
         on_refused: Callable[[str], None],
+        identity: Identity | None = None,
+        max_alike: int | None = None,
     ) -> None:
-        """Raises `SettingsError` where the identity cannot be used."""
+        """``identity`` is for TLS; ``max_alike`` may come from one address where there is no key.
+
+        Raises `SettingsError` where the identity cannot be used.
+        """
         self.credentials = credentials
-        identity = credentials.identity if credentials else None
         self.context = listening_context(identity) if identity else None
         self.binding = identity.pin if identity else NO_BINDING
         self._max_connections = max_connections
+        self._max_alike = MAX_STRANGERS if credentials else max_alike
         self._on_refused = on_refused
         self._told_s = -math.inf
         self._untold = 0
@@ -77,7 +83,7 @@ class Gate:
         if len(self.guests) > self._max_connections + MAX_HANDSHAKES:
             return False
         alike = sum(not other.proven and other.origin == guest.origin for other in self.guests)
-        return self.credentials is None or alike <= MAX_STRANGERS
+        return self._max_alike is None or alike <= self._max_alike
 
     @property
     def is_full(self) -> bool:

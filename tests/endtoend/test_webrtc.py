@@ -138,6 +138,25 @@ def test_a_receiver_that_was_told_ws_says_so_and_the_study_goes_there(
     assert "no data channel in reserve: the receiver offers no data channel" in said
 
 
+def test_a_receiver_that_was_told_webrtc_takes_no_study_over_a_websocket(
+    noise: Path, tmp_path: Path
+) -> None:
+    with (
+        TunLink("rate=2M,rtt=50ms") as link,
+        receiving(link, tmp_path / "clinic", "--transport", "webrtc") as receiver,
+    ):
+        for flags in ((), ("--transport", "ws")):
+            code, said, _ = send(link.site, noise, receiver.url, *flags)
+            assert code == 4
+            assert (
+                "medroi-send: the receiver ended the session: this end was told --transport webrtc "
+                "and takes no study over a WebSocket: send it with --transport webrtc\n" in said
+            )
+        code, said, report = send(link.site, noise, receiver.url, "--transport", "webrtc")
+        assert (code, receiver.wait()) == (0, 0), said
+    assert report["link"]["transport"] == "webrtc"
+
+
 def test_a_turn_server_that_nobody_answers_at_is_one_sentence(noise: Path, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("secret\n")

@@ -37,7 +37,12 @@ class Ways:
     choice: Choice = Choice.AUTO
     ice: IceSettings = field(default_factory=IceSettings)
     signal: str = ""
-    """`PASTE`, for where neither end listens; empty where one does."""
+    """`PASTE` or a rendezvous' address, for where neither end listens; empty where one does."""
+
+    @property
+    def is_pasted(self) -> bool:
+        """Whether a person carries the lines."""
+        return self.signal == PASTE
 
 
 def add_transport_flags(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +57,8 @@ def add_transport_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--signal",
         metavar="HOW",
-        help="where neither end can listen: paste, one line each way, for a WebRTC data channel",
+        help="where neither end can listen, for a WebRTC data channel: paste, one line each way, "
+        "or what medroi-rendezvous printed, wss://HOST:PORT/#...",
     )
     group.add_argument(
         "--ice-server",
@@ -89,15 +95,38 @@ def _signal(options: argparse.Namespace, choice: Choice) -> str:
     if options.signal is None:
         return ""
     if options.signal != PASTE:
-        raise SettingsError(f"--signal {options.signal}: expected {PASTE}")
+        _check_rendezvous(options.signal)
     if choice is Choice.WS:
         raise SettingsError("--signal is for WebRTC, which --transport ws leaves out")
-    for flag in ("to", "listen", "dial", "link", "pin", "each"):
+    person = ("each",) if options.signal == PASTE else ()  # who would have to paste for each study
+    for flag in ("to", "listen", "dial", "link", "pin", "identity", *person):
         if getattr(options, flag, None):
-            raise SettingsError(f"--signal {options.signal} does not go with --{flag}")
+            raise SettingsError(f"--signal does not go with --{flag}")
     if not getattr(options, "key", None):
         raise SettingsError("--signal goes with a shared key: --key FILE names it")
-    return PASTE
+    signal: str = options.signal
+    return signal
+
+
+def _check_rendezvous(url: str) -> None:
+    from shared.transports.address import parse_address
+    from shared.transports.loopback import is_loopback
+
+    if not url.startswith(("ws://", "wss://")):
+        raise SettingsError(
+            f"--signal {url}: expected {PASTE}, or the address that medroi-rendezvous printed"
+        )
+    address = parse_address(url)
+    if address.secure and address.pin is None:
+        raise SettingsError(
+            f"--signal {address.shown}: its certificate's hash is missing; take the whole address "
+            f"that medroi-rendezvous printed, {address.shown.rstrip('/')}/#<64 hex digits>"
+        )
+    if not address.secure and address.host != "localhost" and not is_loopback(address.host):
+        raise SettingsError(
+            f"--signal {address.shown}: plaintext stays on this machine; a rendezvous elsewhere is "
+            "wss://HOST:PORT/#<64 hex digits>, as it prints it"
+        )
 
 
 def _password(server: str, path: Path | None) -> str:

@@ -6,7 +6,6 @@ import socket
 import pytest
 
 from shared.errors import SettingsError
-from shared.role import Role
 from shared.transports.address import (
     listening_address,
     listening_url,
@@ -14,7 +13,7 @@ from shared.transports.address import (
     pin_of,
     resolve,
 )
-from tests.shared.transports.trusted import dialling, identity, listening
+from tests.shared.transports.trusted import dialling, identity
 
 PIN = "ab" * 32
 
@@ -88,11 +87,10 @@ def test_a_host_has_each_of_its_addresses_once() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::", "10.1.2.3"])
-def test_only_with_tls_and_a_key_is_it_listened_beyond_loopback(host: str) -> None:
-    assert asyncio.run(listening_address(host, 1, listening())) == host
-    for credentials in (None, listening(tls=False)):
-        with pytest.raises(SettingsError, match="plaintext does not go further"):
-            asyncio.run(listening_address(host, 1, credentials))
+def test_only_with_tls_is_it_listened_beyond_loopback(host: str) -> None:
+    assert asyncio.run(listening_address(host, 1, identity())) == host
+    with pytest.raises(SettingsError, match="plaintext does not go further"):
+        asyncio.run(listening_address(host, 1, None))
 
 
 def test_a_host_that_is_not_there_is_a_setting_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,16 +99,16 @@ def test_a_host_that_is_not_there_is_a_setting_to_mend(monkeypatch: pytest.Monke
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
-        await listening_address("nowhere.invalid", 1, listening())
+        await listening_address("nowhere.invalid", 1, identity())
 
     with pytest.raises(SettingsError, match=r"cannot listen on nowhere\.invalid: Name or service"):
         asyncio.run(main())
 
 
 def test_what_a_listener_prints_can_be_dialled() -> None:
-    pin, secure, plain = identity().pin.hex(), listening(role=Role.SENDER), listening(tls=False)
+    pin, secure = identity().pin.hex(), identity()
     assert listening_url("127.0.0.1", 9, None) == "ws://127.0.0.1:9"
-    assert listening_url("::1", 9, plain) == "ws://[::1]:9"
+    assert listening_url("::1", 9, None) == "ws://[::1]:9"
     assert listening_url("192.0.2.7", 9, secure) == f"wss://192.0.2.7:9/#{pin}"
     for wildcard in ("0.0.0.0", "::"):
         assert listening_url(wildcard, 9, secure) == f"wss://{socket.gethostname()}:9/#{pin}"
