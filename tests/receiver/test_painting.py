@@ -88,6 +88,9 @@ class Decoders:
         self.broken: set[str] = set()
         self.at_work = self.most_at_work = 0
 
+    def expect(self, codec: str) -> None:
+        """Nothing is loaded here."""
+
     async def decode(self, task: DecodeTask) -> np.ndarray[Any, Any]:
         self.tasks.append(task)
         self.at_work += 1

@@ -107,7 +107,13 @@ def test_everything_that_leaves_says_that_it_is_partial(tmp_path: Path) -> None:
     (series,) = said["series"]
     assert series["exact"] is False
     assert series["quality_map"] == str(volume.files.quality_path)
-    assert series["whole"] == {"voxels": 480, "preview": 32, "verified": 32, "missing": 448}
+    assert series["whole"] == {
+        "voxels": 480,
+        "preview": 32,
+        "bounded": 32,
+        "verified": 32,
+        "missing": 448,
+    }
 
     path = folder / "x.png"
     draw_picture(take_planes(volume), volume.entry.window, "x", badge(volume), path)
