@@ -26,14 +26,21 @@ if TYPE_CHECKING:
 
 _RATE_ROUNDS = 8
 _RATE_WINDOW_MIN_S, _RATE_WINDOW_SWINGS_S = 0.5, 3.0
-_RTT_WINDOW_S = 10.0
+_RTT_WINDOW_S, _RTT_WINDOW_SWINGS_S = 10.0, 60.0
 _PROBE_GAIN = 1.25
 _STARTUP_RTT_FACTOR, _STARTUP_RTT_SLACK_S = 1.5, 0.010
 _STARTUP_QUEUED_RTTS = 0.25
+_STARTUP_GROWTH = 2
+"""Of the window by what was acknowledged: faster than the kernel's own opening, which would else
+find too little to send and take that for the link's rate."""
 _FULL_RATE_GROWTH, _FULL_RATE_ROUNDS = 1.25, 3
 _SILENCE_S, _SILENCE_RTTS = 0.5, 4.0
 """Without an acknowledgement for this long, whichever is more, the link may have changed."""
-_FRAGMENT_S = 0.016
+_FRAGMENT_S, _FRAGMENT_HELD_S = 0.016, 0.010
+"""On a pipe that itself holds back, the fragment begun is all that an urgent one waits for."""
+_PACKET_BYTES = 1380
+"""Of a fragment in an Ethernet packet, behind the headers of IP, TCP, TLS, WebSocket and frame: a
+little more would take a packet of its own, 2 % of a line of 1 Mbit/s."""
 _FRAGMENT_MIN_BYTES, _FRAGMENT_PLAIN_BYTES = 1 << 10, 16 << 10
 _FRAGMENT_SHARE = 8
 """Beyond 16 KiB a fragment is at most an eighth of what the link holds, or the window moves in
@@ -76,6 +83,8 @@ class Window:
         self._rtts: deque[tuple[float, float]] = deque()  # (time, s), rising
         self._stalls = Stalls()
         self._swings = Swings()
+        self._anew_s = -inf
+        """When it was last opened after a silence; what left before tells of the silence."""
         self._queued_s = inf
         """Since when round trips have shown a queue, while opening."""
         self._opened_bytes = 0
@@ -85,6 +94,8 @@ class Window:
         self._drained_s = 0.0
         self.losses: Callable[[], int | None] = lambda: None
         """Retransmissions of the transport so far, where it can tell."""
+        self.is_held_below = False
+        """The transport itself lets out no more than the path takes; set once, at the start."""
 
     @property
     def in_flight_bytes(self) -> int:
@@ -113,19 +124,28 @@ class Window:
 
     @property
     def fragment_bytes(self) -> int:
-        """How large the next fragment's content may be: 16 ms of the link."""
+        """How large the next fragment's content may be: 10 or 16 ms of the link, whole packets."""
+        wanted = self._wanted_bytes
+        whole = wanted >= _PACKET_BYTES and not self.is_held_below
+        return wanted - wanted % _PACKET_BYTES if whole else wanted
+
+    @property
+    def _wanted_bytes(self) -> int:
         rate = self.rate_bps / 8
+        span_s = _FRAGMENT_HELD_S if self.is_held_below else _FRAGMENT_S
         share = max(_FRAGMENT_PLAIN_BYTES, int(rate * self.rtt_s / _FRAGMENT_SHARE))
-        wanted = min(int(rate * _FRAGMENT_S), share, self._max_fragment)
+        wanted = min(int(rate * span_s), share, self._max_fragment)
         least = _FRAGMENT_MIN_BYTES if self._startup_bytes is None else _FIRST_FRAGMENT_BYTES
         return max(least, wanted)
 
     def size_bytes(self, now_s: float) -> int:
         """How many bytes may be under way now."""
+        if self.is_held_below:
+            return _WINDOW_MAX_BYTES
         if self._startup_bytes is not None:
             return self._startup_bytes
         rtt = self.rtt_s
-        slack = _SLACK_FRAGMENTS * self.fragment_bytes + int(self.rate_bps / 8 * self.stall_s)
+        slack = _SLACK_FRAGMENTS * self._wanted_bytes + int(self.rate_bps / 8 * self.stall_s)
         holds = self.rate_bps / 8 * rtt
         if self._draining(now_s):
             return int(max(holds / 2, slack))
@@ -198,13 +218,18 @@ class Window:
         if not newest.limited or rate * 8 > self.rate_bps:
             self._push_rate(rate, now_s)
         if self._startup_bytes is not None:
-            self._startup_bytes = min(self._startup_bytes + acked, _WINDOW_MAX_BYTES)
+            self._startup_bytes = min(
+                self._startup_bytes + _STARTUP_GROWTH * acked, _WINDOW_MAX_BYTES
+            )
             self._leave_startup(newest, rtt_s, now_s)
 
     def _leave_startup(self, newest: _Sent, rtt_s: float, now_s: float) -> None:
         """Stop doubling once a queue shows, or once the rate no longer grows."""
-        if rtt_s <= _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S:
+        has_queue = rtt_s > _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S
+        if not has_queue or newest.sent_s <= self._anew_s:
             self._queued_s = inf
+            if has_queue:
+                return
         self._queued_s = min(self._queued_s, now_s)
         # For a while: a single slow one may have waited behind a lost packet.
         queued = now_s - self._queued_s > _STARTUP_QUEUED_RTTS * self.rtt_s
@@ -230,6 +255,7 @@ class Window:
             self._startup_bytes = self.size_bytes(now_s)
             self._full_rate, self._full_rounds, self._round_end = 0.0, 0, self._sent_bytes
             self._queued_s = inf
+        self._anew_s = now_s
         self._rates = deque((at_s + gap_s, rate) for at_s, rate in self._rates)
 
     def _draining(self, now_s: float) -> bool:
@@ -252,5 +278,7 @@ class Window:
         while self._rtts and self._rtts[-1][1] >= rtt_s:
             self._rtts.pop()
         self._rtts.append((now_s, rtt_s))
-        while self._rtts[0][0] < now_s - _RTT_WINDOW_S:
+        # A link that swings is seldom seen without a queue, which must not pass for its length.
+        window_s = _RTT_WINDOW_SWINGS_S if self._swings_s else _RTT_WINDOW_S
+        while self._rtts[0][0] < now_s - window_s:
             self._rtts.popleft()

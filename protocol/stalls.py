@@ -13,6 +13,7 @@ or of all that was under way, and a retransmission by the transport meanwhile wh
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 _USUAL_S = 0.060
 """Between two acknowledgements: 20 ms of delay, two fragments of 16 ms, a busy machine."""
@@ -25,10 +26,12 @@ _GAIN = 1.3
 _MOST_RTTS, _MOST_MORE_S = 3.5, 0.050
 
 
-_SPAN_S, _SPANS = 0.2, 50
+_SPAN_S, _SPANS, _LEAST_SPANS = 0.2, 50, 10
 _SLOW_SHARE = 0.5
 _UNEVEN_SHARE = 0.15
-_UNEVEN_S = 0.3
+_SWINGS_KEPT_S = 60.0
+"""A window that was cut down to a slow moment delivers evenly, and hides what the link could do."""
+_UNEVEN_S = 0.35
 """What the window holds beside a round trip on a link whose rate swings."""
 
 
@@ -45,6 +48,7 @@ class Swings:
         self._start_s = 0.0
         self._bytes = 0
         self._idle = True
+        self._swung_s = -inf
 
     def on_idle(self) -> None:
         """There is nothing to send: what is delivered now says nothing of the link."""
@@ -62,10 +66,15 @@ class Swings:
 
     def slack_s(self, rate: float) -> float:
         """What the window should hold beside a round trip, in seconds of the rate, bytes/s."""
-        if len(self._spans) < _SPANS // 2:
+        if len(self._spans) >= _LEAST_SPANS:
+            slow = sum(span < _SLOW_SHARE * rate * _SPAN_S for span in self._spans)
+            if slow > _UNEVEN_SHARE * len(self._spans):
+                self._swung_s = self._start_s
+        if self._start_s - self._swung_s >= _SWINGS_KEPT_S or rate <= 0:
             return 0.0
-        slow = sum(span < _SLOW_SHARE * rate * _SPAN_S for span in self._spans)
-        return _UNEVEN_S if slow > _UNEVEN_SHARE * len(self._spans) else 0.0
+        # What waits leaves at the mean rate, so it is the mean that says how much may wait.
+        mean = sum(self._spans) / (len(self._spans) * _SPAN_S)
+        return _UNEVEN_S * min(1.0, mean / rate)
 
 
 class Stalls:

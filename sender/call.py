@@ -43,6 +43,7 @@ class Call:
         self.transport = transport
         self.connection = SendingConnection(software=SOFTWARE, pace=pace)
         self.connection.window.losses = transport.losses
+        self.connection.window.is_held_below = transport.stats().holds_back
         self.pump = Pump(self.connection, transport, clock, self._hear, on_sent)
         self._clock = clock
         self._on_event = on_event

@@ -26,6 +26,8 @@ class TransportStats:
     """Frame bytes, without the transport's own framing."""
     frames_received: int
     bytes_received: int
+    holds_back: bool = False
+    """It lets out no more than the path takes, and hardly queues: nobody above it has to."""
 
 
 class Transport(Protocol):

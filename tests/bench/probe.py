@@ -73,6 +73,8 @@ class Tally:
     transport: str = ""
     congestion: str = ""
     """As the sender's transport names it."""
+    came_up_s: float = 0.0
+    """When the line under it came up, on the same clock."""
 
     def note_bulk(self, now_s: float, size_bytes: int) -> None:
         """A fragment has come."""
@@ -146,6 +148,7 @@ async def send(transport: Transport, seconds: float, clock: Clock) -> None:
     """Keep bulk waiting, and now and then ask for something urgent, for so long."""
     connection, outbox = SendingConnection(software="probe"), Outbox()
     connection.window.losses = transport.losses
+    connection.window.is_held_below = transport.stats().holds_back
     ready = asyncio.Event()
     noise = random.Random(0).randbytes(BULK_BYTES)
     template = examples.offer(0, noise, box=BACKGROUND.box, owned=BACKGROUND.box.voxels)

@@ -69,7 +69,8 @@ def swung(*spans: float, idle: bool = False) -> float:
 
 
 def test_a_rate_that_swings_is_given_slack_and_a_steady_one_none() -> None:
-    assert swung(1.0, 1.0, 0.3) == pytest.approx(0.3)
+    # What may wait is what leaves in 0.35 s at the mean rate, here 0.77 of the best.
+    assert swung(1.0, 1.0, 0.3) == pytest.approx(0.35 * 2.3 / 3, rel=0.05)
     assert swung(1.0, 0.9, 0.7) == 0
     assert swung(*[1.0] * 9, 0.0) == 0  # one in ten is a hiccup
 

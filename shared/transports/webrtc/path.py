@@ -9,7 +9,7 @@ needs; a loss is repaired and says nothing about the rate. The law is BBR's (Car
     STARTUP ----> DRAIN ----> CRUISE <----> LOOK, every ten seconds:
     x 2.77 a      until the   the rate      the path half empty, to see its round trip
     round trip    queue is    times 1.25,
-                  gone        0.75, 1, 1
+                  gone        0.75, 1 x 6
 
 It differs where thin and mobile links made BBR slow or late (`tests/bench/datachannel.py`):
 
@@ -17,8 +17,10 @@ It differs where thin and mobile links made BBR slow or late (`tests/bench/datac
   a rate from before is forgotten after three such rounds, where BBR keeps it for ten.
 - Where the rates of such rounds differ by a third, the path is unsteady: more may wait in front of
   it, or its better moments find nothing to carry.
-- While there is less to send than the path takes, nobody is held back: a session has a window of
-  its own above this one (`protocol.rate`), and two that both hold back would find no higher rate.
+- A probe's queue is let run empty, for up to four round trips: behind a thin link it is what an
+  urgent frame waits for.
+- Handshakes are delivered in round trips, whatever the path could do: until more has been seen, ten
+  packets a round trip may leave. A pace set by them held the first data back for two seconds.
 - What was measured across a silence tells of the silence. After an outage the link is full at once.
 
 It is not fair to a halving control on the same bottleneck, and no fairer than BBR.
@@ -34,10 +36,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 _STARTUP_GAIN = 2.77
-_CYCLE_GAINS = (1.25, 0.75, 1.0, 1.0)
+_CYCLE_GAINS = (1.25, 0.75, *6 * (1.0,))
+_DRAIN_ROUNDS = 4
 _PROBE, _DRAINED, _WATCH = 0, 2, 2  # places in the cycle
 _STEADY_WINDOW_GAIN, _WINDOW_GAIN = 1.25, 2.0
-_UNSTEADY_GAIN, _LIMITED_GAIN = 1.5, 2.0
+_UNSTEADY_GAIN = 1.5
 _FULL_GROWTH, _FULL_ROUNDS = 1.25, 3
 _RISEN = 1.15
 """So much more behind a probe, and no queue: the path has become another one, and is searched."""
@@ -111,7 +114,11 @@ class PathModel:
     @property
     def pace(self) -> float:
         """At how many bytes per second packets may leave; 0 while there is nothing to go by."""
-        return self._gain() * self.rate
+        rate = self.rate
+        if self._rtts and self.phase is Phase.STARTUP:
+            # What a handshake delivers is delivered in round trips, whatever the path could do.
+            rate = max(rate, _FIRST_PACKETS * self._packet_bytes / self.rtt_s)
+        return self._gain() * rate
 
     @property
     def window_bytes(self) -> int:
@@ -125,8 +132,7 @@ class PathModel:
             case Phase.STARTUP:
                 wanted, least = _STARTUP_GAIN * holds, _FIRST_PACKETS
             case Phase.DRAIN | Phase.CRUISE:
-                is_wide = self._is_unsteady or self._is_limited
-                wanted = (_WINDOW_GAIN if is_wide else _STEADY_WINDOW_GAIN) * holds
+                wanted = (_WINDOW_GAIN if self._is_unsteady else _STEADY_WINDOW_GAIN) * holds
                 wanted, least = wanted + _SPARE_PACKETS * self._packet_bytes, _LEAST_PACKETS
         return min(max(int(wanted), least * self._packet_bytes), _MOST_BYTES)
 
@@ -139,8 +145,6 @@ class PathModel:
             case Phase.LOOK:
                 return 1.0
             case Phase.CRUISE:
-                if self._is_limited:
-                    return _LIMITED_GAIN
                 return _UNSTEADY_GAIN if self._is_unsteady else _CYCLE_GAINS[self._cycle]
 
     @property
@@ -277,7 +281,7 @@ class PathModel:
             is_seen = in_flight_bytes >= gain * holds or self._is_limited
             is_over = is_over and (is_seen or in_cycle_s > 3 * self.rtt_s)
         elif gain < 1:
-            is_over = is_over or in_flight_bytes <= holds
+            is_over = in_flight_bytes <= holds or in_cycle_s > _DRAIN_ROUNDS * self.rtt_s
         if not is_over:
             return
         has_risen = self.rate > _RISEN * self._probed_rate

@@ -25,6 +25,7 @@ from shared.errors import (
 from shared.transports.webrtc import guard, sctp
 from shared.transports.webrtc.binding import EXPORTER_BYTES, EXPORTER_LABEL
 from shared.transports.webrtc.ice import PatientConnection
+from shared.transports.webrtc.pieces import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,9 @@ class Peer:
         ice_connection.__class__ = PatientConnection
         ice_connection.begin(ice)  # type: ignore[attr-defined]  # it is one now
         self.congestion = _take_over(association, self._on_offence, use_model=use_model)
+        self.holds_back = isinstance(association, sctp.ModelledSctp)
+        if isinstance(association, sctp.ModelledSctp):
+            association.on_room = self._on_room
         self._channel.on("message", self._on_message)
         self._channel.on("bufferedamountlow", self._on_room)
         self._channel.on("open", self._on_open)
@@ -137,13 +141,23 @@ class Peer:
     @property
     def waits(self) -> bool:
         """Whether a message waits to be taken by SCTP."""
-        return self._channel.bufferedAmount > 0
+        association = self._association
+        is_held = isinstance(association, sctp.ModelledSctp) and association.waits
+        return is_held or self._channel.bufferedAmount > 0
 
     @property
     def losses(self) -> int | None:
         """Packets that had to be sent again so far; None where nobody counts them."""
         association = self._association
         return association.retransmissions if isinstance(association, sctp.ModelledSctp) else None
+
+    @property
+    def message_bytes(self) -> int:
+        """How long a message should be at most."""
+        association = self._association
+        if isinstance(association, sctp.ModelledSctp):
+            return association.message_bytes
+        return MESSAGE_BYTES
 
     def send(self, message: bytes) -> None:
         """Hand over a message; nothing, where the channel is closing."""

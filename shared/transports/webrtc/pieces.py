@@ -102,12 +102,14 @@ class Cutter:
                 self._parts.append(memoryview(part))
                 self.size_bytes += len(part)
 
-    def next_size(self, *, all_of_it: bool) -> int:
+    def next_size(self, *, all_of_it: bool, most_bytes: int = MESSAGE_BYTES) -> int:
         """How much the next message should take; 0 if more should be waited for.
 
-        Whole packets, as many as a message may have; ``all_of_it`` lets the last one be short.
+        Whole packets, as many as a message of ``most_bytes`` has, but one at least; ``all_of_it``
+        lets the last one be short.
         """
-        packets = min(self.size_bytes + 1, MESSAGE_BYTES) // PACKET_BYTES
+        most_bytes = max(PACKET_BYTES, min(most_bytes, MESSAGE_BYTES))
+        packets = min(self.size_bytes + 1, most_bytes) // PACKET_BYTES
         if packets:
             return packets * PACKET_BYTES - 1
         return self.size_bytes if all_of_it else 0

@@ -36,10 +36,17 @@ class Pipe(Protocol):
 
     congestion: str
     """Name of the congestion control in use."""
+    holds_back: bool
+    """Whether that one keeps the path's queue short."""
 
     @property
     def losses(self) -> int | None:
         """Packets that had to be sent again so far; None where that is not known."""
+        ...
+
+    @property
+    def message_bytes(self) -> int:
+        """How long a message should be at most: it is of no use before its last packet is there."""
         ...
 
     on_message: Callable[[bytes | str], None]
@@ -189,6 +196,7 @@ class WebRtcTransport:
             bytes_sent=self._bytes_sent,
             frames_received=self._frames_received,
             bytes_received=self._bytes_received,
+            holds_back=self._pipe.holds_back,
         )
 
     # -- what goes out ----------------------------------------------------------------------------
@@ -207,7 +215,9 @@ class WebRtcTransport:
     def _drain(self) -> None:
         """Hand over what the channel and the peer take; the last packet waits to be filled."""
         while self._is_proven and not self._pipe.waits and not self._fault:
-            size_bytes = self._leaving.next_size(all_of_it=self._is_tail_due)
+            size_bytes = self._leaving.next_size(
+                all_of_it=self._is_tail_due, most_bytes=self._pipe.message_bytes
+            )
             if not size_bytes:
                 break
             cost = pieces.charge(size_bytes)
@@ -217,14 +227,19 @@ class WebRtcTransport:
             self._pipe.send(self._leaving.cut(size_bytes))
         if not self._leaving.size_bytes:
             self._is_tail_due = False
+        if self._pipe.waits or not self._leaving.size_bytes:
+            self._stop_tail_timer()  # while the channel is busy there is time to fill it up
         elif not self._is_tail_due and self._tail_timer is None:
             self._tail_timer = asyncio.get_running_loop().call_later(TAIL_S, self._flush_tail)
         self._wake()
 
-    def _flush_tail(self) -> None:
+    def _stop_tail_timer(self) -> None:
         if self._tail_timer is not None:
             self._tail_timer.cancel()
             self._tail_timer = None
+
+    def _flush_tail(self) -> None:
+        self._stop_tail_timer()
         self._is_tail_due = self._leaving.size_bytes > 0
         self._drain()
 
