@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sender.filling import fill_zero
+from sender.ladder import LADDER_CODEC, exact_above, first_rung, ladder_for, largest_error
 from sender.preview import encode_preview
-from shared.codecs.base import Block, KnowingCodec, Known, decode_knowing, encode_knowing
+from shared.codecs.base import Block
+from shared.codecs.given import Given, decode_with, encode_with
 from shared.codecs.registry import codec_named
 from shared.errors import CodecError, IntegrityError
 from shared.fidelity import Fidelity, measure
 from shared.intensity import SampleKind
 from shared.layer import Quality
-from shared.ownership import owned_count, owned_mask
+from shared.ownership import owned_mask
 from shared.volume import region_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -37,13 +39,13 @@ if TYPE_CHECKING:
     from sender.prepare import Series
     from sender.preview import PreviewTarget
     from shared.codecs.base import Codec, Settings
+    from shared.intensity import SampleMap
     from shared.layer import LayerKey
 
 PLAIN_CODEC = "zstd"
 """Takes anything: what is left when a codec cannot, or did not prove right at the receiver."""
 SECOND_CODEC, AFTER_SECOND_CODEC = "jpegls", "jpegxl"
 """What a layer that did not prove right is coded by next, unless that was the one that failed."""
-_LEAST_STEP = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,19 @@ class Base:
     codec: str
     settings: tuple[tuple[str, int], ...]
 
+
+class Cut(NamedTuple):
+    """A layer cut out of its series."""
+
+    block: NDArray[Any]
+    """(z, y, x) stored values, C-contiguous; not to be written to."""
+    owned: NDArray[np.bool_] | None
+    """(z, y, x); None for all."""
+
     @property
-    def step(self) -> int:
-        """Twice its largest error plus one, in samples."""
-        return dict(self.settings)["step"]
+    def owned_voxels(self) -> int:
+        """How many the layer owns."""
+        return self.block.size if self.owned is None else int(np.count_nonzero(self.owned))
 
 
 def layer_digest(voxels: NDArray[Any], job: LayerJob) -> bytes:
@@ -92,126 +103,109 @@ def exact_digests(study: Iterable[Series]) -> dict[LayerKey, bytes]:
     }
 
 
+def cut_out(voxels: NDArray[Any], job: LayerJob) -> Cut:
+    """A layer's voxels and which of them it owns.
+
+    Args:
+        voxels: (z, y, x), the whole series.
+    """
+    return Cut(_block(voxels, job), owned_mask(job.box, job.holes))
+
+
 def encode_exact(
-    voxels: NDArray[Any],
-    job: LayerJob,
-    entry: SeriesManifest,
-    codec_name: str,
-    effort: int | None,
-    base: Base | None = None,
+    cut: Cut, samples_of: SampleMap, codec_name: str, effort: int | None, base: Base | None = None
 ) -> Encoded:
     """An exact encoding of a layer.
 
     Args:
-        voxels: (z, y, x), the whole series.
         effort: for a codec that has such a setting; None for its default.
         base: what it builds on, if it is of the same codec.
     """
-    block = _block(voxels, job)
-    owned = owned_mask(job.box, job.holes)
-    samples = fill_zero(entry.samples.to_samples(block), owned)
+    samples = fill_zero(samples_of.to_samples(cut.block), cut.owned)
     codec = codec_named(codec_name)
-    if entry.samples.kind is SampleKind.RAW or not codec.takes(samples.dtype):
+    if samples_of.kind is SampleKind.RAW or not codec.takes(samples.dtype):
         codec = codec_named(PLAIN_CODEC)
-    settings = dict(_with_effort(codec, effort))
-    known = Known(owned)
-    if base is not None and base.codec == codec.name:
-        settings["base_step"] = base.step
-    given = Block(samples, entry.samples.bits)
+    settings, given = _with_effort(codec, effort), Given(cut.owned)
+    block = Block(samples, samples_of.bits)
     try:
-        if "base_step" in settings and base is not None:
-            below = _decoded(base.codec, base.payload, samples, known, dict(base.settings))
-            known = replace(known, base=below)
-        payload = encode_knowing(codec, given, known, settings)
-        proven = _same(_decoded(codec.name, payload, samples, known, settings), samples)
+        if base is not None and base.codec == codec.name:
+            below = dict(base.settings)
+            settings = exact_above(below)
+            coarse = decode_with(codec, base.payload, samples.shape, samples.dtype, below, given)
+            given = Given(cut.owned, coarse)
+        payload = encode_with(codec, block, settings, given)
+        decoded = decode_with(codec, payload, samples.shape, samples.dtype, settings, given)
+        proven = _same(decoded, samples)
     except CodecError:
         proven = False
     if not proven:
         codec, settings = codec_named(PLAIN_CODEC), {}
-        payload = _encode_plainly(given)
+        payload = _encode_plainly(block)
     return Encoded(
         payload,
         codec.name,
         tuple(sorted(settings.items())),
-        owned_count(job.box, job.holes),
-        region_digest(block, owned),
+        cut.owned_voxels,
+        region_digest(cut.block, cut.owned),
         Fidelity(),
     )
 
 
-def encode_bounded(
-    voxels: NDArray[Any],
-    job: LayerJob,
-    entry: SeriesManifest,
-    codec_name: str,
-    step: int | None,
-) -> Encoded | None:
+def encode_bounded(cut: Cut, samples_of: SampleMap, ladder: int | None) -> Encoded | None:
     """An encoding of a layer with a guaranteed largest error, on which the exact one can build.
 
     Args:
-        step: twice the largest error plus one, in samples; None to choose one by the noise.
+        ladder: which; None to choose one by the noise.
 
     Returns:
         None where there is so little noise that all of it is cheap, where samples do not stand for
         values in proportion, or where the codec cannot do it.
     """
-    codec = codec_named(codec_name)
-    block = _block(voxels, job)
-    owned = owned_mask(job.box, job.holes)
-    samples = fill_zero(entry.samples.to_samples(block), owned)
-    unit = _unit(entry)
-    step = noise_step(samples) if step is None else step
-    if not step or not unit or not isinstance(codec, KnowingCodec):
+    codec, unit = codec_named(LADDER_CODEC), _unit(samples_of)
+    samples = fill_zero(samples_of.to_samples(cut.block), cut.owned)
+    if ladder is None:
+        ladder = ladder_for(_noise(samples))
+    if ladder is None or not unit or not codec.takes(samples.dtype):
         return None
-    known, settings = Known(owned), {"step": step}
+    settings, given, block = first_rung(ladder), Given(cut.owned), Block(samples, samples_of.bits)
     try:
-        payload = codec.encode_knowing(Block(samples, entry.samples.bits), known, settings)
-        below = _decoded(codec_name, payload, samples, known, settings)
+        payload = encode_with(codec, block, settings, given)
+        below = decode_with(codec, payload, samples.shape, samples.dtype, settings, given)
     except CodecError:
         return None
+    most = largest_error(settings)
     error = np.abs(below.astype(np.int64) - samples.astype(np.int64))
-    if 2 * int(error.max()) >= step:
+    if int(error.max()) > most:
         return None
-    shown = entry.samples.from_samples(below, block.dtype)
-    measured = measure(block, shown, owned)
+    measured = measure(cut.block, samples_of.from_samples(below, cut.block.dtype), cut.owned)
     return Encoded(
         payload,
-        codec_name,
-        (("step", step),),
-        owned_count(job.box, job.holes),
+        codec.name,
+        tuple(sorted(settings.items())),
+        cut.owned_voxels,
         b"",
-        replace(measured, max_error=max(measured.max_error, step // 2 * unit)),
+        replace(measured, max_error=max(measured.max_error, most * unit)),
     )
 
 
-def noise_step(samples: NDArray[Any]) -> int:
-    """A step as coarse as the noise: the median difference of neighbours in a row that differ, made
-    odd. A third of the exact bits then buy errors below the noise. 0 where it would be below 3.
-
-    Args:
-        samples: (z, y, x) unsigned.
-    """
+def _noise(samples: NDArray[Any]) -> float:
+    """How rough the samples are: the median difference of neighbours in a row that differ."""
     change = np.abs(np.diff(samples.astype(np.int32), axis=2))
     change = change[change > 0]
-    if change.size == 0:
-        return 0
-    step = int(np.median(change)) - 1 | 1
-    return step if step >= _LEAST_STEP else 0
+    return float(np.median(change)) if change.size else 0.0
 
 
 def encode_lossy(
-    voxels: NDArray[Any],
-    job: LayerJob,
+    cut: Cut,
     entry: SeriesManifest,
     codec_name: str,
     target: PreviewTarget,
     crf: int,
 ) -> Encoded:
     """A preview of a layer, with its error measured on the bytes that are sent."""
-    owned = owned_mask(job.box, job.holes)
     preview = encode_preview(
-        _block(voxels, job),
-        owned,
+        cut.block,
+        cut.owned,
         entry.window,
         entry.value_range,
         target,
@@ -222,7 +216,7 @@ def encode_lossy(
         preview.payload,
         codec_name,
         (("crf", preview.crf),),
-        owned_count(job.box, job.holes),
+        cut.owned_voxels,
         b"",
         preview.fidelity,
     )
@@ -257,28 +251,22 @@ def is_exact(job: LayerJob) -> bool:
     return job.key.quality is Quality.EXACT
 
 
-def _unit(entry: SeriesManifest) -> float:
+def _unit(samples_of: SampleMap) -> float:
     """What one sample is in stored units; 0 where samples are mere names of values."""
-    match entry.samples.kind:
+    match samples_of.kind:
         case SampleKind.INTEGER:
             return 1.0
         case SampleKind.STEP:
-            return entry.samples.step
+            return samples_of.step
         case _:
             return 0.0
-
-
-def _decoded(
-    codec: str, payload: bytes, like: NDArray[Any], known: Known, settings: Settings
-) -> NDArray[Any]:
-    return decode_knowing(codec_named(codec), payload, like.shape, like.dtype, known, settings)
 
 
 def _block(voxels: NDArray[Any], job: LayerJob) -> NDArray[Any]:
     return np.ascontiguousarray(voxels[job.box.slices])
 
 
-def _with_effort(codec: Codec, effort: int | None) -> Mapping[str, int]:
+def _with_effort(codec: Codec, effort: int | None) -> Settings:
     return {"effort": effort} if effort is not None and "effort" in codec.defaults else {}
 
 

@@ -13,6 +13,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
+from shared.apart import Apart
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,6 +40,13 @@ class Workers(Protocol):
         """The same, giving way to whatever else wants a core."""
         ...
 
+    async def run_apart(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """The same, by a process of its own: what loads there for long holds up nobody here.
+
+        Function, arguments and result can be pickled.
+        """
+        ...
+
 
 class ThreadWorkers:
     """A pool of threads, one per core unless told otherwise. Use as a context manager."""
@@ -48,6 +57,7 @@ class ThreadWorkers:
         self._patient = ThreadPoolExecutor(
             self.count, thread_name_prefix="medroi-patient", initializer=_give_way
         )
+        self._apart = Apart(self.count)
 
     def __enter__(self) -> ThreadWorkers:
         return self
@@ -56,6 +66,7 @@ class ThreadWorkers:
         # Work that no one waits for any more is dropped; what runs finishes its block.
         for pool in (self._pool, self._patient):
             pool.shutdown(wait=True, cancel_futures=True)
+        self._apart.close()
 
     async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """In a thread of the pool."""
@@ -64,6 +75,15 @@ class ThreadWorkers:
     async def run_patiently(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """In a thread of lower priority; those that a library starts from there inherit it."""
         return await asyncio.get_running_loop().run_in_executor(self._patient, work, *arguments)
+
+
+    async def run_apart(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """In a child process, of lower priority as well."""
+        return await self.run_patiently(self._call_apart, work, arguments)
+
+    def _call_apart(self, work: Callable[[*Ts], T], arguments: tuple[*Ts]) -> T:
+        result: T = self._apart.call(work, arguments)
+        return result
 
 
 class InlineWorkers:
@@ -77,6 +97,10 @@ class InlineWorkers:
         return work(*arguments)
 
     async def run_patiently(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """The same."""
+        return await self.run(work, *arguments)
+
+    async def run_apart(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """The same."""
         return await self.run(work, *arguments)
 

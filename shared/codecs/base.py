@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-from shared.errors import CodecError
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,16 +40,6 @@ class Block:
     """(z, y, x), C-contiguous; uint8 or uint16 from a sample map, or any dtype from a raw one."""
     bits: int
     """Every sample is below ``2 ** bits``; meaningless for raw samples."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What both ends know of a block beside its encoding."""
-
-    owned: NDArray[np.bool_] | None = None
-    """(z, y, x): samples elsewhere are not coded and come back as 0; None for all of the box."""
-    base: NDArray[Any] | None = None
-    """(z, y, x): what the encoding that this one builds on decodes to; same type."""
 
 
 class Codec(Protocol):
@@ -96,63 +84,3 @@ class Codec(Protocol):
             CodecError: the payload does not decode to this shape and dtype.
         """
         ...
-
-
-@runtime_checkable
-class KnowingCodec(Codec, Protocol):
-    """A codec that makes use of what both ends know: it codes owned samples alone, and one encoding
-    on top of another. Its setting ``step`` is twice the largest error plus one: odd, and 1 for
-    exact; ``base_step`` is that of the encoding below, 0 for none.
-    """
-
-    def encode_knowing(self, block: Block, known: Known, settings: Settings) -> bytes:
-        """`Codec.encode`, knowing this."""
-        ...
-
-    def decode_knowing(
-        self,
-        payload: bytes,
-        shape: Triple,
-        dtype: np.dtype[Any],
-        known: Known,
-        settings: Settings,
-    ) -> NDArray[Any]:
-        """`Codec.decode`, knowing the same.
-
-        Raises:
-            CodecError: also where the base is not the one that the payload was made upon.
-        """
-        ...
-
-
-def encode_knowing(codec: Codec, block: Block, known: Known, settings: Settings) -> bytes:
-    """The encoding of a block by a codec that makes what it can of what both ends know.
-
-    Raises:
-        CodecError: it cannot code this block, or cannot build on another encoding.
-    """
-    if isinstance(codec, KnowingCodec):
-        return codec.encode_knowing(block, known, settings)
-    if known.base is not None:
-        raise CodecError(f"{codec.name} does not build on other encodings")
-    return codec.encode(block, settings)
-
-
-def decode_knowing(
-    codec: Codec,
-    payload: bytes,
-    shape: Triple,
-    dtype: np.dtype[Any],
-    known: Known,
-    settings: Settings,
-) -> NDArray[Any]:
-    """The samples of a block, (z, y, x), coded by `encode_knowing`.
-
-    Raises:
-        CodecError: the payload does not decode to this shape and dtype, or not on this base.
-    """
-    if isinstance(codec, KnowingCodec):
-        return codec.decode_knowing(payload, shape, dtype, known, settings)
-    if known.base is not None:
-        raise CodecError(f"{codec.name} does not build on other encodings")
-    return codec.decode(payload, shape, dtype, settings)

@@ -53,6 +53,9 @@ class SlowWorkers:
     async def run_patiently(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await self.run(work, *arguments)
 
+    async def run_apart(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await self.run(work, *arguments)
+
 
 class UnreliableDecoder(InlineDecoder):
     """Slow, and wrong a few times, but never about what is coded plainly."""
