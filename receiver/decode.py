@@ -18,7 +18,7 @@ import msgpack
 import numpy as np
 
 from receiver.decode_child import ANSWER, LENGTH
-from shared.codecs.base import Known, decode_knowing
+from shared.codecs.given import Given, decode_with
 from shared.codecs.registry import SLOW_TO_LOAD, codec_named
 from shared.errors import CodecError, SettingsError
 from shared.workers import usable_cores
@@ -34,6 +34,8 @@ _BASE_S, _S_PER_MEGAVOXEL = 10.0, 5.0
 """Time for one encoding: the slowest codec takes 0.1 s per million voxels; this machine may be a
 hundred times slower than the ones it was measured on, but not more."""
 _PIPE_BYTES = 1 << 20
+_IDLE_S = 0.5
+"""Behind its start a receiver has time to load what takes long, whoever may need it."""
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -85,13 +87,13 @@ class InlineDecoder:
     async def decode(self, task: DecodeTask) -> NDArray[Any]:
         """See `Decoder`."""
         await asyncio.sleep(0)
-        known = Known(task.owned, await self.decode(task.base) if task.base else None)
+        given = Given(task.owned, await self.decode(task.base) if task.base else None)
         try:
             codec = codec_named(task.codec)
         except SettingsError as error:  # the peer's, here
             raise CodecError(str(error)) from error
         settings = dict(task.settings)
-        return decode_knowing(codec, task.payload, task.shape, task.dtype, known, settings)
+        return decode_with(codec, task.payload, task.shape, task.dtype, settings, given)
 
     def expect(self, codec: str) -> None:
         """See `Decoder`."""
@@ -107,13 +109,18 @@ class ChildDecoders:
         self.count = count or usable_cores()
         self._idle: asyncio.Queue[_Child] = asyncio.Queue()
         self._expected: set[str] = set()
+        self._loading: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> ChildDecoders:
         for _ in range(self.count):
             self._idle.put_nowait(await _Child.start())
+        loop = asyncio.get_running_loop()
+        self._loading = loop.call_later(_IDLE_S, lambda: list(map(self.expect, SLOW_TO_LOAD)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
         while not self._idle.empty():
             await self._idle.get_nowait().stop()
 

@@ -74,7 +74,7 @@ def _decode(
     """The samples of the last rung."""
     import numpy as np
 
-    from shared.codecs.base import Known, decode_knowing
+    from shared.codecs.given import Given, decode_with
     from shared.codecs.registry import codec_named
 
     mask = None
@@ -83,9 +83,9 @@ def _decode(
         mask = bits.reshape(shape).astype(bool)
     samples: NDArray[Any] | None = None
     for (codec, settings), payload in rungs:
-        chosen, known = codec_named(codec), Known(mask, samples)
-        samples = decode_knowing(
-            chosen, payload, shape, np.dtype(dtype), known, dict(map(tuple, settings))
+        chosen, given = codec_named(codec), Given(mask, samples)
+        samples = decode_with(
+            chosen, payload, shape, np.dtype(dtype), dict(map(tuple, settings)), given
         )
     assert samples is not None  # the parent asks for something
     return samples

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from protocol.frames import FRAGMENT_OVERHEAD_BYTES
 from protocol.stages import STAGES
-from sender.encode import encode_bytes, encode_exact, encode_lossy
+from sender.encode import cut_out, encode_bytes, encode_exact, encode_lossy
 from sender.prepare import prepare_study
 from sender.preview import FIRST_CRF
 from sender.settings import AUTO
@@ -96,9 +96,9 @@ def _cost(series: Series, settings: SendSettings) -> dict[str, tuple[str, int, i
 
 
 def _encode(series: Series, job: LayerJob, settings: SendSettings) -> Encoded:
-    voxels, entry = series.volume.voxels, series.entry
+    cut, entry = cut_out(series.volume.voxels, job), series.entry
     if job.key.quality < Quality.EXACT:
         codec, target = settings.preview_codec, settings.preview_target(job.stage.kind)
-        return encode_lossy(voxels, job, entry, codec, target, FIRST_CRF)
+        return encode_lossy(cut, entry, codec, target, FIRST_CRF)
     codec = _AUTO_CODEC if settings.exact_codec == AUTO else settings.exact_codec
-    return encode_exact(voxels, job, entry, codec, _EFFORT)
+    return encode_exact(cut, entry.samples, codec, _EFFORT)

@@ -15,18 +15,20 @@ from sender.encode import (
     PLAIN_CODEC,
     SECOND_CODEC,
     Base,
+    cut_out,
     encode_bounded,
     encode_exact,
     encode_lossy,
 )
+from sender.ladder import LADDER_CODEC, builds
 from sender.preview import FIRST_CRF
-from sender.settings import LADDER_CODEC
+from shared.codecs.registry import SLOW_TO_LOAD
 from shared.errors import IntegrityError
 from shared.layer import Quality, exact_key
 
 if TYPE_CHECKING:
     from protocol.messages import LayerOffer
-    from sender.encode import Encoded
+    from sender.encode import Cut, Encoded
     from sender.layering import LayerJob
     from sender.prepare import Series
     from sender.schedule import Link, Schedule
@@ -46,8 +48,8 @@ class Forms:
         self._workers = workers
         self._crf: dict[tuple[int, str], int] = {}
         """By series and stage."""
-        self._steps: dict[int, int] = {}
-        """Of bounded layers by series; 0 where they are not worth it."""
+        self._ladders: dict[int, int | None] = {}
+        """Of bounded layers by series; None where they are not worth it."""
         self._failed: dict[LayerKey, list[str]] = {}
         """Codecs of layers that did not prove right at the receiver."""
         self._bases: dict[LayerKey, Base] = {}
@@ -66,37 +68,44 @@ class Forms:
             patiently: at a low priority, for somebody else needs the cores more.
         """
         run = self._workers.run_patiently if patiently else self._workers.run
-        voxels, entry = series.volume.voxels, series.entry
+        entry = series.entry
+        cut = await run(cut_out, series.volume.voxels, job)
         if job.key.quality is Quality.PREVIEW:
             stage, codec = (job.key.series, job.stage.name), self._settings.preview_codec
             target = self._settings.preview_target(job.stage.kind)
             crf = self._crf.get(stage, FIRST_CRF)
-            preview = await run(encode_lossy, voxels, job, entry, codec, target, crf)
+            preview = await run(encode_lossy, cut, entry, codec, target, crf)
             self._crf[stage] = dict(preview.settings).get("crf", crf)
             return preview
         if job.key.quality is Quality.BOUNDED:
-            step = self._steps.get(job.key.series)
-            if step == 0:
-                return None
-            bounded = await run(encode_bounded, voxels, job, entry, LADDER_CODEC, step)
-            chosen = dict(bounded.settings)["step"] if bounded is not None else 0
-            self._steps.setdefault(job.key.series, chosen)
-            return bounded
+            return await self._encode_bounded(series, job, cut)
         base = self._bases.get(job.key) if not self.has_failed(job.key) else None
         codec = base.codec if base else self._exact_codec(job.key, schedule.codec(link))
-        return await run(
-            encode_exact, voxels, job, entry, codec, schedule.effort(codec, link), base
-        )
+        if codec in SLOW_TO_LOAD:
+            run = self._workers.run_apart
+        effort = schedule.effort(codec, link)
+        return await run(encode_exact, cut, entry.samples, codec, effort, base)
+
+    async def _encode_bounded(self, series: Series, job: LayerJob, cut: Cut) -> Encoded | None:
+        known = job.key.series in self._ladders
+        ladder = self._ladders.get(job.key.series)
+        if known and ladder is None:
+            return None
+        encoded = await self._workers.run_apart(encode_bounded, cut, series.entry.samples, ladder)
+        chosen = dict(encoded.settings)["ladder"] if encoded is not None else None
+        self._ladders.setdefault(job.key.series, chosen)
+        return encoded
 
     async def improve(self, series: Series, job: LayerJob) -> Encoded:
         """An exact layer once more, by the codec of least bytes."""
-        return await self._workers.run_patiently(
-            encode_exact, series.volume.voxels, job, series.entry, LADDER_CODEC, None, None
+        cut = await self._workers.run(cut_out, series.volume.voxels, job)
+        return await self._workers.run_apart(
+            encode_exact, cut, series.entry.samples, LADDER_CODEC, None
         )
 
     def base_of(self, job: LayerJob, encoded: Encoded) -> int | None:
         """The number of the encoding that a fresh one builds on."""
-        base = self._bases.get(job.key) if "base_step" in dict(encoded.settings) else None
+        base = self._bases.get(job.key) if builds(dict(encoded.settings)) else None
         return base.number if base else None
 
     def note_offered(self, offer: LayerOffer, payload: bytes) -> None:

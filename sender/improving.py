@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sender.settings import LADDER_CODEC
+from sender.ladder import LADDER_CODEC
 from shared.layer import Quality
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _VOXELS_PER_S = 0.3e6
 """What one of several busy cores makes of the slow codec, encoding and proof: half of what it does
 alone, for the wait is only guessed."""
+_START_S = 2.0
+"""A process is started for it, and loads for a second."""
 _GAIN, _GAIN_BYTES = 0.97, 1 << 10
 """A better encoding leaves less than this share of what is still to be sent, and saves so much: a
 receiver that has not met the codec yet loads it for a second."""
@@ -50,7 +52,7 @@ def improvable(waiting: Iterable[Waiting], link: Link) -> Waiting | None:
         ahead_bytes += each.unsent_bytes
         wait_s = ahead_bytes * 8 / link.rate_bps
         exact = each.job.key.quality is Quality.EXACT and each.codec != LADDER_CODEC
-        if exact and wait_s > each.job.box.voxels / _VOXELS_PER_S:
+        if exact and wait_s > _START_S + each.job.box.voxels / _VOXELS_PER_S:
             return each
     return None
 

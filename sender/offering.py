@@ -20,11 +20,11 @@ from sender.forms import Forms
 from sender.held import Held
 from sender.improving import Waiting, improvable, is_better
 from sender.keeping import Keeping
+from sender.ladder import LADDER_CODEC
 from sender.ledger import Ledger
 from sender.offers import layer_offer
 from sender.prepare import with_plan
 from sender.schedule import Link, Schedule
-from sender.settings import LADDER_CODEC
 from sender.spool import Outcome
 from shared.errors import RemoteProtocolError
 from shared.layer import LayerKey, Quality, exact_key

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from protocol.stages import UNFOCUSED, Priority
-from sender.settings import AUTO, LADDER_CODEC
+from sender.ladder import LADDER_CODEC
+from sender.settings import AUTO
 from shared.layer import Quality
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ before it is."""
 _EFFORTS = ((1.0, 7), (0.25, 5), (0.0, 3))
 """(seconds of link already encoded, JPEG XL effort): time to spare is spent on fewer bits."""
 _EFFORTS_CODEC = "jpegxl"
-_THIN_BPS, _THIN_LEAD_S = 1.5e6, 1.0
+_THIN_BPS, _THIN_LEAD_S = 1.5e6, 3.0
 """Below this rate, and with so much encoded ahead, causal3d is chosen where no codec is named.
-JPEG-LS takes a fiftieth of its time, for 15-20 % more bytes: for what is needed now, and for links
-that two cores of causal3d at either end would hold up."""
+JPEG-LS takes a fiftieth of its time, for 15-20 % more bytes: for what is needed now (either end
+loads causal3d for a second or two), and for links that two cores of it would hold up."""
 _QUICK_CODEC = "jpegls"
 _CORE_BPS = 30e6
 """What one core makes of exact layers at the lowest effort, in bits a second. A faster link cannot

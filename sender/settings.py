@@ -25,8 +25,6 @@ class Background(StrEnum):
 
 
 AUTO = "auto"
-LADDER_CODEC = "causal3d"
-"""The exact codec that can build on a bounded encoding: both cost half a per cent more than one."""
 _ROI_PREVIEW = PreviewTarget(psnr_db=40.0, bits_per_voxel=1.0)
 _WHOLE_PREVIEW = PreviewTarget(psnr_db=40.3, bits_per_voxel=0.15)
 """Together 3-4 % of the exact bytes on brain MR; on noise, where 40 dB would cost as much as the

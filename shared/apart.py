@@ -3,9 +3,9 @@
     pool thread ── pickled function and arguments ──> python -m shared.apart
                 <── pickled result, or exception ───
 
-Our own functions on our own voxels, never a peer's bytes: those are decoded by `receiver.decode`, and
-nothing that comes from there is unpickled. A child gives way to everything else on the machine. It
-ends with its parent, however that ends: its input does.
+Our own functions on our own voxels, never a peer's bytes: those are decoded by `receiver.decode`,
+and nothing that comes from there is unpickled. A child gives way to everything else on the machine.
+It ends with its parent, however that ends: its input does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _LENGTH = struct.Struct("!Q")
 _ROOT = str(Path(__file__).resolve().parent.parent)
 _NICENESS = 10
@@ -36,7 +38,7 @@ class Apart:
         for _ in range(count):
             self._idle.put(None)
 
-    def call(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def call(self, work: Callable[[*Ts], T], arguments: tuple[*Ts]) -> T:
         """The function's result; its exceptions come through. Blocking: call it in a thread.
 
         Where the process dies of it the work is done here.
@@ -44,7 +46,7 @@ class Apart:
         child = self._idle.get()
         try:
             child = child or _start()
-            good, result = _ask(child, work, arguments)
+            result, error = _ask(child, work, arguments)
         except (OSError, EOFError, pickle.PickleError):
             if child is not None:
                 _stop(child)
@@ -52,8 +54,8 @@ class Apart:
             return work(*arguments)
         finally:
             self._idle.put(child)
-        if not good:
-            raise result
+        if error is not None:
+            raise error
         return result
 
     def close(self) -> None:
@@ -81,23 +83,23 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 
 
 def _ask(
-    child: subprocess.Popen[bytes], work: Callable[..., Any], arguments: tuple[Any, ...]
-) -> tuple[bool, Any]:
+    child: subprocess.Popen[bytes], work: Callable[[*Ts], T], arguments: tuple[*Ts]
+) -> tuple[T, Exception | None]:
     assert child.stdin is not None  # both are pipes
     assert child.stdout is not None
     _write(child.stdin, (work, arguments))
-    answer: tuple[bool, Any] = _read(child.stdout)
+    answer: tuple[T, Exception | None] = pickle.loads(_read(child.stdout))
     return answer
 
 
-def _write(sink: BinaryIO, content: object) -> None:
+def _write(sink: IO[bytes], content: object) -> None:
     packed = pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
     sink.write(_LENGTH.pack(len(packed)))
     sink.write(packed)
     sink.flush()
 
 
-def _read(source: BinaryIO) -> Any:
+def _read(source: IO[bytes]) -> bytes:
     head = source.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         raise EOFError
@@ -105,7 +107,7 @@ def _read(source: BinaryIO) -> Any:
     packed = source.read(size)
     if len(packed) < size:
         raise EOFError
-    return pickle.loads(packed)
+    return packed
 
 
 def main() -> None:
@@ -116,11 +118,12 @@ def main() -> None:
     sys.stdout = sys.stderr  # what prints must not write into the answers
     with suppress(EOFError, BrokenPipeError):
         while True:
-            work, arguments = _read(source)
+            work, arguments = pickle.loads(_read(source))
+            answer: tuple[Any, Exception | None]
             try:
-                answer = True, work(*arguments)
+                answer = work(*arguments), None
             except Exception as error:  # it is the caller's
-                answer = False, error
+                answer = None, error
             _write(sink, answer)
 
 

@@ -76,14 +76,12 @@ class ThreadWorkers:
         """In a thread of lower priority; those that a library starts from there inherit it."""
         return await asyncio.get_running_loop().run_in_executor(self._patient, work, *arguments)
 
-
     async def run_apart(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """In a child process, of lower priority as well."""
         return await self.run_patiently(self._call_apart, work, arguments)
 
     def _call_apart(self, work: Callable[[*Ts], T], arguments: tuple[*Ts]) -> T:
-        result: T = self._apart.call(work, arguments)
-        return result
+        return self._apart.call(work, arguments)
 
 
 class InlineWorkers:

@@ -11,6 +11,7 @@ import pytest
 from sender.encode import (
     PLAIN_CODEC,
     Encoded,
+    cut_out,
     encode_bytes,
     encode_exact,
     encode_lossy,
@@ -20,6 +21,7 @@ from sender.encode import (
 from sender.preview import PreviewTarget
 from shared.codecs import registry
 from shared.codecs.base import Promise
+from shared.codecs.given import Given, decode_with
 from shared.codecs.registry import codec_named, exact_codecs
 from shared.errors import CodecError, SettingsError
 from shared.fidelity import Fidelity, measure
@@ -68,15 +70,20 @@ CASES = [
 
 
 def encode(series: Series, job: LayerJob, codec: str = "jpegxl") -> Encoded:
-    return encode_exact(series.volume.voxels, job, series.entry, codec, 3)
+    return encode_exact(cut_out(series.volume.voxels, job), series.entry.samples, codec, 3)
 
 
 def decoded(series: Series, job: LayerJob, encoded: Encoded) -> NDArray[Any]:
     """The stored values that a receiver makes of an encoding."""
     dtype, samples = series.volume.voxels.dtype, series.entry.samples
     codec = codec_named(encoded.codec)
-    found = codec.decode(
-        encoded.payload, job.box.shape, samples.sample_dtype(dtype), dict(encoded.settings)
+    found = decode_with(
+        codec,
+        encoded.payload,
+        job.box.shape,
+        samples.sample_dtype(dtype),
+        dict(encoded.settings),
+        Given(owned_mask(job.box, job.holes)),
     )
     return samples.from_samples(found, dtype)
 
@@ -108,7 +115,7 @@ def test_encoding_leaves_the_volume_as_it_is(voxels: NDArray[Any], kind: SampleK
     for job in series.jobs:
         if job.key.quality is Quality.PREVIEW:
             target = PreviewTarget(40.0, 0.5)
-            encode_lossy(series.volume.voxels, job, series.entry, "hevc", target, 28)
+            encode_lossy(cut_out(series.volume.voxels, job), series.entry, "hevc", target, 28)
         else:
             encode(series, job)
     assert series.volume.voxels.tobytes() == voxels.tobytes(), kind
@@ -134,9 +141,10 @@ def test_effort_is_for_codecs_that_have_it() -> None:
     series = series_of(brain())
     (job,) = jobs_of(series, quality=Quality.EXACT)
     voxels, entry = series.volume.voxels, series.entry
-    assert encode_exact(voxels, job, entry, "jpegxl", 5).settings == (("effort", 5),)
-    assert encode_exact(voxels, job, entry, "jpegxl", None).settings == ()
-    assert encode_exact(voxels, job, entry, "jpegls", 5).settings == ()
+    cut = cut_out(voxels, job)
+    assert encode_exact(cut, entry.samples, "jpegxl", 5).settings == (("effort", 5),)
+    assert encode_exact(cut, entry.samples, "jpegxl", None).settings == ()
+    assert encode_exact(cut, entry.samples, "jpegls", 5).settings == ()
 
 
 @dataclass
@@ -212,7 +220,7 @@ def test_a_preview_tells_the_error_of_what_it_owns(voxels: NDArray[Any], stage: 
     series = series_of(voxels, [ROI], TISSUE)
     (job,) = jobs_of(series, stage)
     assert not is_exact(job)
-    encoded = encode_lossy(voxels, job, series.entry, "hevc", PreviewTarget(40.0, 2.0), 28)
+    encoded = encode_lossy(cut_out(voxels, job), series.entry, "hevc", PreviewTarget(40.0, 2.0), 28)
     owned = owned_mask(job.box, job.holes)
     codec = codec_named("hevc")
     samples = codec.decode(

@@ -8,7 +8,7 @@ from protocol.checks import check_offer
 from protocol.chunks import chunk_digests
 from protocol.limits import CHUNK_BYTES
 from protocol.messages import HEADERS_REGION
-from sender.encode import Encoded, encode_bytes, encode_exact, encode_lossy, is_exact
+from sender.encode import Encoded, cut_out, encode_bytes, encode_exact, encode_lossy, is_exact
 from sender.offers import layer_offer, piece_offer
 from sender.settings import SendSettings
 from shared.fidelity import Fidelity
@@ -25,8 +25,8 @@ def encoded_of(series: Series, job: LayerJob) -> Encoded:
     voxels, entry = series.volume.voxels, series.entry
     if not is_exact(job):
         target = SendSettings().preview_target(job.stage.kind)
-        return encode_lossy(voxels, job, entry, "hevc", target, 28)
-    return encode_exact(voxels, job, entry, "jpegxl", 3)
+        return encode_lossy(cut_out(voxels, job), entry, "hevc", target, 28)
+    return encode_exact(cut_out(voxels, job), entry.samples, "jpegxl", 3)
 
 
 def test_every_offer_of_a_plan_is_one_that_a_receiver_takes() -> None:

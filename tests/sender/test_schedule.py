@@ -239,10 +239,10 @@ def test_an_unknown_link_has_no_lead() -> None:
     ("rate_bps", "lead_s", "codec"),
     [
         (0.0, 0.0, "jpegls"),
-        (1e6, 0.5, "jpegls"),
-        (1e6, 1.5, "causal3d"),
-        (64e3, 1.5, "causal3d"),
-        (20e6, 1.5, "jpegls"),
+        (1e6, 2.5, "jpegls"),
+        (1e6, 3.5, "causal3d"),
+        (64e3, 3.5, "causal3d"),
+        (20e6, 3.5, "jpegls"),
     ],
 )
 def test_where_no_codec_is_named_time_to_spare_on_a_thin_link_chooses_it(
