@@ -1,71 +1,130 @@
 """One brick and its stream: what is said ahead of the model's bits.
 
-    kind (1 byte) | CRC-32 of the samples (4) | ...
-    kind 0: the samples, `bits` each, most significant first, padded with zeros
-    kind 1: largest sample (2) | weights, 2 bytes each | range coded
-    kind 2: largest sample (2) | background (2) | weights, 2 bytes each | range coded
+    kind (1 byte) | CRC-32 of what it decodes to (4) | ...
+    raw:       the number of each sample's piece, most significant bit first, padded with zeros
+    modelled:  largest sample (2) | background (2), if there is one | weights (2 each) | range coded
 
-Numbers are big-endian. A brick that the model does not make smaller is kept as kind 0.
+A kind is an effort (0: raw) in its two lowest bits, then whether there is a background, then
+whether what is known beforehand is looked at. Numbers are big-endian. A brick that the model does
+not make smaller is kept raw.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from shared.codecs.causal.fitting import fit_weights
-from shared.codecs.causal.layout import WEIGHT_BITS, flat_taps, space_taps
-from shared.codecs.causal.tables import load_tables
+from shared.codecs.causal.fitting import Fit, Planes, fit_weights
+from shared.codecs.causal.layout import (
+    EXPERTS,
+    PAD,
+    WEIGHT_BITS,
+    Tap,
+    flat_taps,
+    online_taps,
+    own_plane_count,
+    side_taps,
+    space_taps,
+)
+from shared.codecs.causal.tables import load_table
 from shared.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from shared.codecs.causal.rungs import Rung
     from shared.geometry import Triple
 
 _HEAD = struct.Struct("!BI")
-_RAW, _PLAIN, _BACKGROUND = 0, 1, 2
+_RAW = 0
+_EFFORT_BITS, _HAS_BACKGROUND, _HAS_SIDE = 3, 4, 8
 _BACKGROUND_SHARE, _BACKGROUND_CONTRAST = 0.05, 4
 """Of a value that is background: of all voxels, and over its two neighbours in the histogram."""
-_SLACK_BYTES = 8
-"""That a decoder reads ahead of what it needs."""
+_SIDE_GAIN = 0.985
+"""A preview is looked at where it makes the mean error so much smaller."""
 
 
-def encode_brick(samples: NDArray[np.uint16], bits: int) -> bytes:
-    """The stream of a brick of (z, y, x) samples below ``2 ** bits``, bits <= 16."""
-    code_brick = _compiled()
-    depth, rows, columns = samples.shape
+class Effort(IntEnum):
+    """How hard a brick is worked on, at both ends."""
+
+    FAST = 1
+    DEFAULT = 2
+    ARCHIVE = 3
+
+
+_EXPERTS = {Effort.DEFAULT: (0,) * EXPERTS, Effort.ARCHIVE: (0,) * (EXPERTS + 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What both ends know of a brick before its stream."""
+
+    shape: Triple
+    bits: int
+    """Every sample is below ``2 ** bits``, bits <= 16."""
+    rung: Rung
+    owned: NDArray[np.bool_] | None = None
+    """(z, y, x); the others are not coded and decode to 0. None for all."""
+    preview: NDArray[np.int32] | None = None
+    """(z, y, x), somewhat like the samples."""
+
+    @property
+    def is_refined(self) -> bool:
+        """Whether there is a rung above."""
+        return self.rung.coarse is not None
+
+    @property
+    def side(self) -> NDArray[np.int32] | None:
+        """What the model may look at: what the rung above has found, else a preview."""
+        return self.preview if self.rung.coarse is None else self.rung.coarse
+
+
+class _Said(NamedTuple):
+    """What is said of a modelled brick ahead of its bits."""
+
+    effort: Effort
+    most: int
+    filler: int
+    space: NDArray[np.int64]
+    flat: NDArray[np.int64]
+    has_side: bool
+
+
+def encode_brick(samples: NDArray[np.uint16], known: Known, effort: Effort) -> bytes:
+    """The stream of a brick of (z, y, x) samples."""
     voxels = samples.astype(np.int32)
-    most = int(voxels.max())
-    raw_bytes = (samples.size * bits + 7) // 8
-    filler = _background_value(voxels, most)
-    mask = (voxels == filler).astype(np.uint8)
-    known = mask if filler >= 0 else None
-    space, flat = space_taps(samples.shape[0]), flat_taps()
-    weights = [fit_weights(voxels, known, taps) for taps in (space, flat)]
-    head = struct.pack("!H", most) + (struct.pack("!H", filler) if filler >= 0 else b"")
-    head += np.concatenate(weights).astype(">i2").tobytes()
+    mine = voxels if known.owned is None else voxels[known.owned]
+    most = int(mine.max())
+    piece = known.rung.piece(voxels)
+    decoded = known.rung.middle(piece, most)
+    filler = _background_value(mine, most)
+    if filler >= 0:
+        decoded[voxels == filler] = filler
+    crc = _crc(decoded, known.owned)
+    width = known.rung.pieces_bits(known.bits)
+    raw_bytes = (mine.size * width + 7) // 8
+    said = _fit(voxels, decoded, known, effort, filler, most)
     octets = np.zeros(raw_bytes, np.uint8)
-    length = code_brick(
-        voxels.reshape(-1), mask.reshape(-1), filler, most, depth, rows, columns,
-        np.array(space, np.int32), _scaled(weights[0]),
-        np.array(flat, np.int32), _scaled(weights[1]),
-        octets, False, load_tables(),
-    )  # fmt: skip
-    crc = _crc(samples)
+    length = _run(octets, voxels, known, said, decoding=False)
+    head = struct.pack("!H", most) + (struct.pack("!H", filler) if filler >= 0 else b"")
+    head += np.concatenate([said.space, said.flat]).astype(">i2").tobytes()
     if len(head) + length >= raw_bytes:
-        return _HEAD.pack(_RAW, crc) + _pack(samples, bits)
-    kind = _BACKGROUND if filler >= 0 else _PLAIN
+        flat = piece.reshape(-1) if known.owned is None else piece[known.owned]
+        raw = known.rung.middle(piece, (1 << known.bits) - 1)
+        return _HEAD.pack(_RAW, _crc(raw, known.owned)) + _pack(flat, width)
+    kind = effort | (_HAS_BACKGROUND if filler >= 0 else 0) | (_HAS_SIDE if said.has_side else 0)
     return _HEAD.pack(kind, crc) + head + octets[:length].tobytes()
 
 
-def decode_brick(stream: bytes, shape: Triple, bits: int) -> NDArray[np.uint16]:
-    """The samples of a brick, (z, y, x).
+def decode_brick(stream: bytes, known: Known) -> NDArray[np.int32]:
+    """What a brick decodes to, (z, y, x).
 
     Raises:
         CodecError: the stream does not decode to what was encoded.
@@ -74,54 +133,154 @@ def decode_brick(stream: bytes, shape: Triple, bits: int) -> NDArray[np.uint16]:
         raise CodecError("causal3d: a brick is cut off")
     kind, crc = _HEAD.unpack_from(stream)
     body = stream[_HEAD.size :]
-    if kind == _RAW:
-        samples = _unpack(body, shape, bits)
-    elif kind in (_PLAIN, _BACKGROUND):
-        samples = _decode_modelled(body, shape, bits, background=kind == _BACKGROUND)
-    else:
-        raise CodecError(f"causal3d: there is no brick of kind {kind}")
-    if _crc(samples) != crc:
+    decoded = _decode_raw(body, known) if kind == _RAW else _decode_modelled(body, known, kind)
+    if _crc(decoded, known.owned) != crc:
         raise CodecError("causal3d: a brick decodes to other samples than were encoded")
-    return samples
+    return decoded
 
 
-def _decode_modelled(
-    body: bytes, shape: Triple, bits: int, *, background: bool
-) -> NDArray[np.uint16]:
-    code_brick = _compiled()
-    space, flat = space_taps(shape[0]), flat_taps()
-    weights_at = 4 if background else 2
-    count = len(space) + len(flat) + 2
-    stream_at = weights_at + 2 * count
+def _decode_raw(body: bytes, known: Known) -> NDArray[np.int32]:
+    width = known.rung.pieces_bits(known.bits)
+    most = (1 << known.bits) - 1
+    if known.owned is None:
+        count = known.shape[0] * known.shape[1] * known.shape[2]
+        return known.rung.middle(_unpack(body, count, width).reshape(known.shape), most)
+    piece = np.zeros(known.shape, np.int32)
+    piece[known.owned] = _unpack(body, int(np.count_nonzero(known.owned)), width)
+    decoded = known.rung.middle(piece, most)
+    decoded[~known.owned] = 0
+    return decoded
+
+
+def _decode_modelled(body: bytes, known: Known, kind: int) -> NDArray[np.int32]:
+    has_background, has_side = bool(kind & _HAS_BACKGROUND), bool(kind & _HAS_SIDE)
+    if kind > _EFFORT_BITS | _HAS_BACKGROUND | _HAS_SIDE or kind & _EFFORT_BITS == _RAW:
+        raise CodecError(f"causal3d: there is no brick of kind {kind}")
+    if has_side and known.side is None:
+        raise CodecError("causal3d: a brick was coded by a context that is not here")
+    effort = Effort(kind & _EFFORT_BITS)
+    few = effort is Effort.FAST
+    sides = len(side_taps(rung=known.is_refined)) if has_side else 0
+    counts = [
+        sides + len(space_taps(known.shape[0], few=few)) + 1,
+        sides + len(flat_taps(few=few)) + 1,
+    ]
+    weights_at = 4 if has_background else 2
+    stream_at = weights_at + 2 * sum(counts)
     if len(body) < stream_at:
         raise CodecError("causal3d: a brick is cut off in its weights")
     most = int.from_bytes(body[:2], "big")
-    filler = int.from_bytes(body[2:4], "big") if background else -1
-    if max(most, filler) >> bits:
-        raise CodecError(f"causal3d: a sample of {max(most, filler)} does not fit {bits} bits")
-    weights = np.frombuffer(body, ">i2", count, weights_at).astype(np.int64)
+    filler = int.from_bytes(body[2:4], "big") if has_background else -1
+    if max(most, filler) >> known.bits:
+        raise CodecError(
+            f"causal3d: a sample of {max(most, filler)} does not fit {known.bits} bits"
+        )
+    weights = np.frombuffer(body, ">i2", sum(counts), weights_at).astype(np.int64)
+    said = _Said(effort, most, filler, weights[: counts[0]], weights[counts[0] :], has_side)
     octets = np.frombuffer(body, np.uint8, offset=stream_at).copy()
-    depth, rows, columns = shape
-    voxels = np.zeros(shape, np.int32)
-    mask = np.zeros(voxels.size if background else 1, np.uint8)
-    read = code_brick(
-        voxels.reshape(-1), mask, filler, most, depth, rows, columns,
-        np.array(space, np.int32), _scaled(weights[: len(space) + 1]),
-        np.array(flat, np.int32), _scaled(weights[len(space) + 1 :]),
-        octets, True, load_tables(),
-    )  # fmt: skip
+    voxels = np.zeros(known.shape, np.int32)
+    read = _run(octets, voxels, known, said, decoding=True)
     if octets.size > read:
         raise CodecError(f"causal3d: {octets.size - read} bytes too many in a brick")
-    return voxels.astype(np.uint16)
+    if known.owned is not None:
+        voxels[~known.owned] = 0
+    return voxels
 
 
-def _compiled() -> Callable[..., int]:
-    """The model, imported late: numba takes half a second, and more where nothing is cached."""
-    try:
-        from shared.codecs.causal.model import code_brick
+def _fit(
+    voxels: NDArray[np.int32],
+    decoded: NDArray[np.int32],
+    known: Known,
+    effort: Effort,
+    filler: int,
+    most: int,
+) -> _Said:
+    """The experts' weights, and whether what is known beforehand helps them."""
+    from shared.codecs.causal.planes import fill_planes
+
+    coded = np.ones(known.shape, np.uint8)
+    if known.owned is not None:
+        coded[~known.owned] = 0
+    if filler >= 0:
+        coded[voxels == filler] = 0
+    few = effort is Effort.FAST
+    planes = fill_planes(decoded.reshape(-1), coded.reshape(-1), known.shape)
+    chosen, wanted = np.flatnonzero(coded), voxels.reshape(-1).astype(np.int64)
+
+    def both(side: NDArray[np.int32] | None) -> list[Fit]:
+        sides = side_taps(rung=known.is_refined) if side is not None else []
+        brick = Planes(known.shape, planes, side, sides)
+        return [
+            fit_weights(brick, wanted, chosen, taps)
+            for taps in (space_taps(known.shape[0], few=few), flat_taps(few=few))
+        ]
+
+    fits = both(_padded(known.side))
+    has_side = known.side is not None
+    if known.preview is not None and known.rung.coarse is None:
+        alone = both(None)
+        has_side = fits[0].error < _SIDE_GAIN * alone[0].error
+        fits = fits if has_side else alone
+    return _Said(effort, most, filler, fits[0].weights, fits[1].weights, has_side)
+
+
+def _run(
+    octets: NDArray[np.uint8],
+    voxels: NDArray[np.int32],
+    known: Known,
+    said: _Said,
+    *,
+    decoding: bool,
+) -> int:
+    """Code a modelled brick; returns the bytes written or read, ``voxels`` are as decoded."""
+    try:  # numba takes half a second to import, and more where nothing is cached
+        from shared.codecs.causal.background import ASKED, FOREIGN, OTHER
+        from shared.codecs.causal.model import Brick, code_brick
+        from shared.codecs.causal.quick import code_quick_brick
     except (ImportError, RuntimeError) as error:  # no numba, or nowhere to keep machine code
         raise CodecError(f"causal3d cannot be compiled here: {error}") from error
-    return code_brick
+    depth, few = known.shape[0], said.effort is Effort.FAST
+    interval = known.rung.interval()
+    none = np.zeros(0, np.int32)
+    low, high = (none, none) if interval is None else (each.reshape(-1) for each in interval)
+    marks = np.full(voxels.size, ASKED if said.filler >= 0 else OTHER, np.uint8)
+    if said.filler >= 0 and interval is not None:
+        marks[(said.filler < low) | (said.filler >= high)] = OTHER
+    if known.owned is not None:
+        marks[~known.owned.reshape(-1)] = FOREIGN
+    side = _padded(known.side) if said.has_side else None
+    brick = Brick(
+        voxels.reshape(-1),
+        marks,
+        known.shape,
+        said.filler,
+        said.most,
+        known.rung.step,
+        low,
+        high,
+        none if side is None else side,
+        _taps(side_taps(rung=known.is_refined) if said.has_side else []),
+        _taps(space_taps(depth, few=few)),
+        _taps(flat_taps(few=few)),
+        _taps(online_taps(depth) if said.effort is Effort.ARCHIVE else []),
+        own_plane_count(depth),
+        _scaled(said.space),
+        _scaled(said.flat),
+    )
+    if few:
+        return int(code_quick_brick(octets, decoding, brick, load_table()))
+    return int(code_brick(octets, decoding, brick, load_table(), _EXPERTS[said.effort]))
+
+
+def _taps(taps: Sequence[Tap]) -> NDArray[np.int32]:
+    return np.array(taps, np.int32).reshape(-1, 3)
+
+
+def _padded(side: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+    """In planes, flat: two before the first, one behind the last, three voxels around each."""
+    if side is None:
+        return None
+    return np.pad(side, ((2, 1), (PAD, PAD), (PAD, PAD)), mode="edge").reshape(-1)
 
 
 def _scaled(weights: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -131,33 +290,31 @@ def _scaled(weights: NDArray[np.int64]) -> NDArray[np.int64]:
     return scaled
 
 
-def _background_value(voxels: NDArray[np.int32], most: int) -> int:
+def _background_value(mine: NDArray[np.int32], most: int) -> int:
     """The value that stands out of the histogram; -1 where none does."""
-    counts = np.bincount(voxels.reshape(-1), minlength=most + 2)
+    counts = np.bincount(mine.reshape(-1), minlength=most + 2)
     value = int(counts.argmax())
     beside = int(counts[value + 1]) + (int(counts[value - 1]) if value else 0)
     often = int(counts[value])
-    stands_out = often > _BACKGROUND_SHARE * voxels.size and often > _BACKGROUND_CONTRAST * beside
+    stands_out = often > _BACKGROUND_SHARE * mine.size and often > _BACKGROUND_CONTRAST * beside
     return value if stands_out else -1
 
 
-def _crc(samples: NDArray[np.uint16]) -> int:
-    """Of the samples as big-endian 16-bit numbers, behind their shape as three of 32."""
-    return zlib.crc32(
-        samples.astype(">u2").tobytes(), zlib.crc32(struct.pack("!3I", *samples.shape))
-    )
+def _crc(decoded: NDArray[np.int32], owned: NDArray[np.bool_] | None) -> int:
+    """Of owned samples as big-endian 16-bit numbers, behind their shape as three of 32."""
+    mine = decoded if owned is None else decoded[owned]
+    return zlib.crc32(mine.astype(">u2").tobytes(), zlib.crc32(struct.pack("!3I", *decoded.shape)))
 
 
-def _pack(samples: NDArray[np.uint16], bits: int) -> bytes:
-    spread = np.unpackbits(samples.astype(">u2").reshape(-1, 1).view(np.uint8), axis=1)
-    return np.packbits(spread[:, 16 - bits :]).tobytes()
+def _pack(pieces: NDArray[np.int32], width: int) -> bytes:
+    spread = np.unpackbits(pieces.astype(">u2").reshape(-1, 1).view(np.uint8), axis=1)
+    return np.packbits(spread[:, 16 - width :]).tobytes()
 
 
-def _unpack(body: bytes, shape: Triple, bits: int) -> NDArray[np.uint16]:
-    count = shape[0] * shape[1] * shape[2]
-    if len(body) != (count * bits + 7) // 8:
-        raise CodecError(f"causal3d: {len(body)} bytes of raw samples, not {count} x {bits} bits")
+def _unpack(body: bytes, count: int, width: int) -> NDArray[np.int32]:
+    if len(body) != (count * width + 7) // 8:
+        raise CodecError(f"causal3d: {len(body)} bytes of raw samples, not {count} x {width} bits")
     spread = np.zeros((count, 16), np.uint8)
-    packed = np.unpackbits(np.frombuffer(body, np.uint8), count=count * bits)
-    spread[:, 16 - bits :] = packed.reshape(count, bits)
-    return np.packbits(spread, axis=1).view(">u2").astype(np.uint16).reshape(shape)
+    packed = np.unpackbits(np.frombuffer(body, np.uint8), count=count * width)
+    spread[:, 16 - width :] = packed.reshape(count, width)
+    return np.packbits(spread, axis=1).view(">u2").astype(np.int32).reshape(-1)

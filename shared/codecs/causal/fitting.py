@@ -7,7 +7,8 @@ sums of whole numbers below 2**53: no order of addition, no number of threads ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared.codecs.causal.layout import Tap
+    from shared.geometry import Triple
 
 _SAMPLES = 12_000
 _PASSES = 3
@@ -28,67 +30,96 @@ _SMALLEST_GAIN = 1e-6
 _LIMIT = (1 << 15) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """A brick as the model has it, `planes`."""
+
+    shape: Triple
+    known: NDArray[np.int32]
+    """What its voxels are decoded to."""
+    side: NDArray[np.int32] | None
+    """What is known of them beforehand."""
+    side_taps: Sequence[Tap] = ()
+    """Where that is looked at, (z, y, x) offsets."""
+
+    def place(self, number: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where voxels stand, given by their flat indices in the brick."""
+        _, rows, columns = self.shape
+        z, rest = np.divmod(number, rows * columns)
+        y, x = np.divmod(rest, columns)
+        return ((z + 2) * (rows + 2 * PAD) + y + PAD) * (columns + 2 * PAD) + x + PAD
+
+    def offset(self, tap: Tap) -> int:
+        """How far a neighbour stands from a voxel."""
+        _, rows, columns = self.shape
+        return (tap[0] * (rows + 2 * PAD) + tap[1]) * (columns + 2 * PAD) + tap[2]
+
+
+class Fit(NamedTuple):
+    """A linear expert."""
+
+    weights: NDArray[np.int64]
+    """Of side taps, of taps, in 1/4096, and the constant in whole samples; 16 bits each, signed."""
+    error: float
+    """Its mean error where it was fitted, in whole samples; infinite where nothing was fitted."""
+
+
 def fit_weights(
-    voxels: NDArray[np.int32], background: NDArray[np.uint8] | None, taps: Sequence[Tap]
-) -> NDArray[np.int64]:
-    """The weights of the taps and the constant behind them, in 1/4096, each a signed 16-bit one.
+    planes: Planes, wanted: NDArray[np.int64], chosen: NDArray[np.int64], taps: Sequence[Tap]
+) -> Fit:
+    """The weights that predict best.
 
     Args:
-        voxels: (z, y, x) samples.
-        background: (z, y, x), 1 where nothing is predicted; None for nowhere.
+        wanted: the voxels to predict, flat over the brick.
+        chosen: which of them there are to learn from, ascending flat indices.
         taps: (z, y, x) offsets.
     """
-    plain = np.zeros(len(taps) + 1, np.int64)
-    plain[0] = 1 << WEIGHT_BITS
-    before = max(-z for z, _, _ in taps)
-    depth, rows, columns = voxels.shape
-    inside = (depth - before, rows - 2 * PAD, columns - 2 * PAD)
-    if min(inside) < 1 or inside[0] * inside[1] * inside[2] < 4 * len(taps):
-        return plain
-    number = np.arange(0, inside[0] * inside[1] * inside[2])
-    if background is not None:
-        number = number[~background[before:, PAD:-PAD, PAD:-PAD].astype(bool).reshape(-1)]
-    # An odd multiplier, so that the chosen ones do not stand in columns.
-    count = min(_SAMPLES, number.size)
-    if count < 4 * len(taps):
-        return plain
-    number = number[(np.arange(count) * number.size) // count]
-    z, rest = np.divmod(number, inside[1] * inside[2])
-    y, x = np.divmod(rest, inside[2])
-    at = ((z + before) * rows + y + PAD) * columns + x + PAD
-    values = voxels.reshape(-1)
-    offsets = [(dz * rows + dy) * columns + dx for dz, dy, dx in taps]
-    seen = np.stack([values[at + offset] for offset in offsets], axis=1)
+    sides = planes.side_taps
+    plain = np.zeros(len(sides) + len(taps) + 1, np.int64)
+    # Where too little is there to learn from: the voxel itself where a preview shows it, else the
+    # one before.
+    plain[0 if (0, 0, 0) in sides else len(sides)] = 1 << WEIGHT_BITS
+    before = 1 if any(z < 0 for z, _, _ in taps) else 0
+    plane = planes.shape[1] * planes.shape[2]
+    chosen = chosen[np.searchsorted(chosen, before * plane) :]
+    count = min(_SAMPLES, chosen.size)
+    if count < 4 * plain.size:
+        return Fit(plain, np.inf)
+    number = chosen[(np.arange(count) * chosen.size) // count]
+    at = planes.place(number)
+    seen = np.empty((count, plain.size - 1), np.int64)
+    for k, tap in enumerate(sides):
+        assert planes.side is not None
+        seen[:, k] = planes.side[at + planes.offset(tap)]
+    for k, tap in enumerate(taps):
+        seen[:, len(sides) + k] = planes.known[at + planes.offset(tap)]
+    own = list(taps)
+    west, north, corner, right = (
+        len(sides) + own.index(tap) for tap in ((0, 0, -1), (0, -1, 0), (0, -1, -1), (0, -1, 1))
+    )
     centre = int(seen[:, 0].sum()) // count
-    top = int(np.abs(seen - centre).max())
-    shift = max(0, top.bit_length() - _VALUE_BITS)
-    rows_of = np.empty((count, len(taps) + 1))
+    shift = max(0, int(np.abs(seen - centre).max()).bit_length() - _VALUE_BITS)
+    rows_of = np.empty((count, plain.size))
     rows_of[:, :-1] = (seen - centre) >> shift
     rows_of[:, -1] = 16.0
-    wanted = ((values[at] - centre) >> shift).astype(np.float64)
-    west, north = _column(taps, (0, 0, -1)), _column(taps, (0, -1, 0))
-    corner, right = _column(taps, (0, -1, -1)), _column(taps, (0, -1, 1))
+    target = ((wanted[number] - centre) >> shift).astype(np.float64)
     calm = np.zeros(count)
     for a, b in ((west, corner), (north, corner), (north, right)):
         calm += np.abs(rows_of[:, a] - rows_of[:, b])
-    error = calm.copy()
-    solved = np.zeros(len(taps) + 1)
+    error: NDArray[Any] = calm.copy()
+    solved = np.zeros(plain.size)
     for _ in range(_PASSES):
         trust = np.rint(_WEIGHT_TOP / (0.2 * calm + error + 1))
         weighted = rows_of * trust[:, None]
         gram = rows_of.T @ weighted
         gram[np.diag_indices_from(gram)] *= 1 + _SMALLEST_GAIN
         gram[np.diag_indices_from(gram)] += _WEIGHT_TOP
-        solved = np.linalg.solve(gram, weighted.T @ wanted)
-        error = np.rint(np.abs(rows_of @ solved - wanted))
+        solved = np.linalg.solve(gram, weighted.T @ target)
+        error = np.rint(np.abs(rows_of @ solved - target))
     weights = np.rint(solved * (1 << WEIGHT_BITS)).astype(np.int64)
     constant = solved[-1] * 16 * (1 << shift) + centre * (
         1 - weights[:-1].sum() / (1 << WEIGHT_BITS)
     )
     # In whole samples: sent in 16 bits, like a weight.
     weights[-1] = round(constant)
-    return np.clip(weights, -_LIMIT, _LIMIT)
-
-
-def _column(taps: Sequence[Tap], tap: Tap) -> int:
-    return list(taps).index(tap)
+    return Fit(np.clip(weights, -_LIMIT, _LIMIT), float(error.mean()) * (1 << shift))

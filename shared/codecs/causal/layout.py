@@ -18,12 +18,14 @@ SCALES = 64
 STEPS = 16
 """Questions on one side of a prediction before they double."""
 EXPERTS = 4
-"""Space, plane, corrected, blend."""
-INPUTS = EXPERTS + 2
-"""Of the mixer: the experts, the counter, a constant."""
+"""Space, plane, corrected, blend; more of them are asked for `archive`."""
+BIAS = 77
+"""The mixer's constant input."""
+PLACES = 128
+"""Contexts of an answer: how seven things lie to the first threshold."""
 WEIGHT_BITS = 12
 """Behind the point of transmitted weights."""
-MOST_TAPS = 30
+MOST_TAPS = 40
 LENGTHS = {
     "softplus": 2561,
     "near": 1024,
@@ -35,6 +37,11 @@ LENGTHS = {
     "rate": 256,
     "steps": SCALES * STEPS,
 }
+
+SOFTPLUS, NEAR, FAR, SQUASH, STRETCH, QUARTERS, INVERSE_SQUARE, RATE, STEP_TABLE = (
+    sum(list(LENGTHS.values())[:place]) for place in range(len(LENGTHS))
+)
+"""Where each of `LENGTHS` begins in the table of all."""
 
 Tap = tuple[int, int, int]
 
@@ -53,15 +60,41 @@ def disc_taps(z: int, count: int) -> list[Tap]:
     return sorted(disc, key=lambda tap: (tap[1] ** 2 + tap[2] ** 2, tap[1] < 0, tap[2] < 0))[:count]
 
 
-def space_taps(depth: int) -> list[Tap]:
-    """What the expert of space looks at, in a brick of ``depth`` planes."""
+def space_taps(depth: int, *, few: bool = False) -> list[Tap]:
+    """What the expert of space looks at, in a brick of ``depth`` planes; ``few`` for `fast`."""
     if depth == 1:
-        return plane_taps(20)
+        return plane_taps(12 if few else 20)
+    if few:
+        return plane_taps(8) + disc_taps(-1, 9)
     if depth == 2:
         return plane_taps(12) + disc_taps(-1, 13)
     return plane_taps(12) + disc_taps(-1, 13) + disc_taps(-2, 5)
 
 
-def flat_taps() -> list[Tap]:
+def own_plane_count(depth: int) -> int:
+    """How many of `space_taps`, the first ones, lie in a voxel's own plane."""
+    return sum(z == 0 for z, _, _ in space_taps(depth))
+
+
+def online_taps(depth: int) -> list[Tap]:
+    """What the online expert looks at."""
+    if depth == 1:
+        return plane_taps(18)
+    return plane_taps(10) + disc_taps(-1, 12) + disc_taps(-2, 2)
+
+
+def side_taps(*, rung: bool) -> list[Tap]:
+    """What both linear experts look at in what is known of the whole brick beforehand.
+
+    A preview shows the voxel itself. The rung above has said in which interval it lies, which is
+    taken for what it is when questions are asked: here it shows the neighbours to come only.
+    """
+    to_come = [(0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 1, -1), (1, 0, 0)]
+    if rung:
+        return [*to_come, (0, 0, 2), (1, 0, 1), (1, 1, 0)]
+    return [(0, 0, 0), *to_come, (0, 0, -1), (0, -1, 0)]
+
+
+def flat_taps(*, few: bool = False) -> list[Tap]:
     """What the expert of the plane looks at."""
-    return plane_taps(18)
+    return plane_taps(10 if few else 18)

@@ -5,26 +5,24 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.codecs.causal.layout import LENGTHS
 from shared.errors import CodecError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Ints = NDArray[np.int32]
-    Tables = tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints]
+    Table = NDArray[np.int32]
 
 FILE = Path(__file__).resolve().parent / "tables.bin"
 SHA256 = "68de4005ae322d904c0347e35a42d84343a8d8d9a702f70c7e574335999aa146"
 
 
 @cache
-def load_tables() -> Tables:
-    """Every table, in the order of `LENGTHS`.
+def load_table() -> Table:
+    """All tables, one behind the other in the order of `LENGTHS`.
 
     Raises:
         CodecError: the file is not the one that this version was made with.
@@ -32,6 +30,4 @@ def load_tables() -> Tables:
     content = FILE.read_bytes()
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise CodecError("causal3d: the stored tables are damaged; install medroi again")
-    numbers = np.frombuffer(content, "<i4").astype(np.int32)
-    edges = np.cumsum(list(LENGTHS.values()))[:-1]
-    return cast("Tables", tuple(np.split(numbers, edges)))
+    return np.frombuffer(content, "<i4").astype(np.int32)

@@ -1,6 +1,6 @@
 """Compiles the exact coder ahead of its first use: ``python -m shared.codecs.causal.warm``.
 
-It takes about ten seconds, once for each version of medroi: the machine code is kept beside the
+It takes about a minute, once for each version of medroi: the machine code is kept beside the
 source, or in the user's cache where that is not writable. ``make`` runs it after an installation.
 """
 
@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.codecs.causal.bricks import decode_brick, encode_brick
+from shared.codecs.base import Block
+from shared.codecs.causal.bricks import Effort
+from shared.codecs.causal3d import CAUSAL_3D
 
 
 def main() -> None:
-    """Code one small brick there and back."""
+    """Code one small block there and back at every effort."""
     z, y, x = np.indices((3, 16, 16))
     samples = (z + 3 * y + 2 * x).astype(np.uint16)
     samples[:, :6] = 0
-    decode_brick(encode_brick(samples, 7), samples.shape, 7)
+    for effort in Effort:
+        payload = CAUSAL_3D.encode(Block(samples, 7), {"level": int(effort)})
+        CAUSAL_3D.decode(payload, samples.shape, samples.dtype, {})
 
 
 if __name__ == "__main__":

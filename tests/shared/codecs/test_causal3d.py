@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shared.codecs.base import Block
-from shared.codecs.causal3d import CAUSAL_3D
+from shared.codecs.causal3d import CAUSAL_3D, LADDERS, largest_error
+from shared.codecs.given import Given
 from shared.codecs.registry import codec_named
 from shared.errors import CodecError
-from tests.contracts.codec import UINT8, UINT16, ExactCodecContract, noise, quickly, real_scans
+from tests.contracts.codec import (
+    GOLDEN,
+    UINT8,
+    UINT16,
+    ExactCodecContract,
+    noise,
+    quickly,
+    real_scans,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,3 +112,160 @@ class TestCausal3D(ExactCodecContract):
     def test_the_width_of_a_sample_changes_no_byte(self) -> None:
         samples = noise((4, 33, 41), 3, UINT8)
         assert self.encode(samples, 8) == self.encode(samples.astype(UINT16), 8)
+
+
+def ramp(shape: tuple[int, int, int], bits: int = 11) -> NDArray[Any]:
+    """Slopes with noise, and air around: what a scan is like."""
+    z, y, x = np.indices(shape)
+    samples = (z * 9 + y * 5 + x * 3) % 600 + noise(shape, 4).astype(np.int64)
+    samples[:, : shape[1] // 4] = 0
+    return (samples % (1 << bits)).astype(UINT16)
+
+
+LEVELS = [1, 2, 3]
+LADDER_RUNGS = [
+    pytest.param(ladder, level, id=f"{'-'.join(map(str, LADDERS[ladder]))}-level{level}")
+    for ladder in range(1, len(LADDERS))
+    for level in LEVELS
+]
+
+
+def climb(samples: NDArray[Any], ladder: int, level: int, given: Given) -> list[bytes]:
+    """The encodings of every rung, each decoded and found within its bound."""
+    payloads = []
+    for rung, step in enumerate(LADDERS[ladder], 1):
+        settings = {"ladder": ladder, "rung": rung, "level": level}
+        payload = CAUSAL_3D.encode_given(Block(samples, 16), settings, given)
+        found = CAUSAL_3D.decode_given(payload, samples.shape, samples.dtype, {}, given)
+        wrong = np.abs(found.astype(object) - samples.astype(object))
+        if given.owned is not None:
+            wrong = wrong[given.owned]
+            assert not found[~given.owned].any()
+        assert wrong.max() <= step // 2 == largest_error(settings)
+        given = replace(given, coarse=found)
+        payloads.append(payload)
+    return payloads
+
+
+@pytest.mark.parametrize(("ladder", "level"), LADDER_RUNGS)
+def test_every_rung_keeps_its_bound_and_the_last_is_exact(ladder: int, level: int) -> None:
+    climb(ramp((5, 24, 30)), ladder, level, Given())
+
+
+@given(
+    samples=st.one_of(
+        hnp.arrays(UINT16, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9)),
+        hnp.arrays(np.int32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)),
+    ),
+    ladder=st.integers(1, len(LADDERS) - 1),
+    level=st.sampled_from(LEVELS),
+    seed=st.integers(0, 9),
+)
+@quickly
+def test_any_voxels_climb_any_ladder_under_any_mask(
+    samples: NDArray[Any], ladder: int, level: int, seed: int
+) -> None:
+    owned = np.random.default_rng(seed).integers(0, 2, samples.shape).astype(np.bool_)
+    climb(samples, ladder, level, Given())
+    if owned.any():
+        climb(samples, ladder, level, Given(owned))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_only_owned_voxels_are_coded(level: int) -> None:
+    samples = ramp((6, 40, 50))
+    owned = np.zeros(samples.shape, np.bool_)
+    owned[1:5, 12:30, 9:37] = noise((4, 18, 28), 2) > 0
+    other = np.where(owned, samples, noise(samples.shape, 11)).astype(UINT16)
+    mine, same = (
+        CAUSAL_3D.encode_given(Block(each, 11), {"level": level}, Given(owned))
+        for each in (samples, other)
+    )
+    assert mine == same
+    found = CAUSAL_3D.decode_given(mine, samples.shape, UINT16, {}, Given(owned))
+    assert np.array_equal(found, np.where(owned, samples, 0))
+    with pytest.raises(CodecError, match="mask that is not given"):
+        CAUSAL_3D.decode(mine, samples.shape, UINT16, {})
+
+
+def test_who_owns_nothing_is_sent_nothing() -> None:
+    given = Given(np.zeros((2, 9, 9), np.bool_))
+    samples = noise((2, 9, 9), 12)
+    payload = CAUSAL_3D.encode_given(Block(samples, 12), {}, given)
+    assert len(payload) < 32
+    assert not CAUSAL_3D.decode_given(payload, (2, 9, 9), UINT16, {}, given).any()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_preview_is_looked_at_and_pays(level: int) -> None:
+    samples = (ramp((8, 48, 50)) + noise((8, 48, 50), 8)).astype(UINT16)
+    preview = (samples // 4 * 4 + 1).astype(UINT16)
+    seen = np.ones(samples.shape, np.bool_)
+    seen[:, :3] = False
+    owned = seen.copy()
+    given = Given(owned, preview=preview, seen=seen)
+    block, settings = Block(samples, 16), {"level": level}
+    with_it = CAUSAL_3D.encode_given(block, settings, given)
+    without = CAUSAL_3D.encode_given(block, settings, Given(owned))
+    assert len(with_it) < 0.8 * len(without)
+    found = CAUSAL_3D.decode_given(with_it, samples.shape, UINT16, {}, given)
+    assert np.array_equal(found[owned], samples[owned])
+    for wrong in (preview + UINT16.type(1), None):
+        with pytest.raises(CodecError, match=r"another context|not given"):
+            CAUSAL_3D.decode_given(
+                with_it, samples.shape, UINT16, {}, replace(given, preview=wrong)
+            )
+
+
+def test_a_rung_tells_that_the_one_above_it_is_another() -> None:
+    samples = ramp((3, 20, 20))
+    coarse = Given(coarse=(samples // 17 * 17 + 8).astype(UINT16))
+    payload = CAUSAL_3D.encode_given(Block(samples, 11), {"ladder": 1, "rung": 2}, coarse)
+    other = Given(coarse=np.zeros_like(samples))
+    for given_, sentence in ((other, "another context"), (Given(), "without the one above")):
+        with pytest.raises(CodecError, match=sentence):
+            CAUSAL_3D.decode_given(payload, samples.shape, UINT16, {}, given_)
+
+
+def test_refuses_a_rung_that_a_ladder_has_not() -> None:
+    with pytest.raises(CodecError, match="no rung 3"):
+        CAUSAL_3D.encode(Block(ramp((2, 9, 9)), 11), {"ladder": 4, "rung": 3})
+
+
+@pytest.mark.parametrize(("ladder", "level"), LADDER_RUNGS)
+def test_corrupted_rungs_are_told_or_decode_within_the_shape(ladder: int, level: int) -> None:
+    samples = ramp((4, 20, 24))
+    owned = noise(samples.shape, 2) > 0
+    rng = np.random.default_rng(ladder)
+    given = Given(owned)
+    for rung, payload in enumerate(climb(samples, ladder, level, given), 1):
+        for _ in range(60):
+            mutant = bytearray(payload)
+            for at in rng.integers(0, len(mutant), rng.integers(1, 4)):
+                mutant[at] = int(rng.integers(256))
+            _survive(bytes(mutant), samples, given)
+        for length in range(0, len(payload), 7):
+            _survive(payload[:length], samples, given)
+        settings = {"ladder": ladder, "rung": rung, "level": level}
+        whole = CAUSAL_3D.encode_given(Block(samples, 16), settings, given)
+        given = replace(
+            given, coarse=CAUSAL_3D.decode_given(whole, samples.shape, UINT16, {}, given)
+        )
+
+
+def _survive(payload: bytes, like: NDArray[Any], given: Given) -> None:
+    try:
+        found = CAUSAL_3D.decode_given(payload, like.shape, UINT16, {}, given)
+    except CodecError:
+        return
+    assert found.shape == like.shape
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_golden_bytes_of_every_level_and_rung(level: int) -> None:
+    samples = ramp((3, 33, 37))
+    for rung, payload in enumerate(climb(samples, 1, level, Given()), 1):
+        file = GOLDEN / f"causal3d_level{level}_rung{rung}.bin"
+        if os.environ.get("GENERATE") == "1":
+            file.write_bytes(payload)
+        assert file.read_bytes() == payload
