@@ -42,7 +42,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 W = TypeVar("W")
 VERSION = 2
-LADDERS: tuple[tuple[int, ...], ...] = ((1,), (17, 5, 1), (9, 3, 1), (5, 1), (17, 1))
+LADDERS: tuple[tuple[int, ...], ...] = (
+    (1,),
+    (17, 5, 1),
+    (9, 3, 1),
+    (5, 1),
+    (17, 1),
+    (9, 1),
+    (33, 1),
+)
 """The steps of each ladder's rungs; a decoded sample is wrong by half a step at most."""
 _HEAD = struct.Struct("!BBBqBB")
 _MASKED, _PREVIEWED = 1, 2
