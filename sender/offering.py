@@ -113,6 +113,7 @@ class Offering:
         self.offered: dict[int, Offered] = {}
         self._headers: dict[int, tuple[m.LayerOffer, bytes]] = {}
         """Pieces of headers layers that are offered: they may be asked for once more."""
+        self._settled_pieces: dict[int, m.LayerOffer] = {}
         self._pieces: set[LayerKey] = set()
         """Those that need not be made any more."""
         self._headers_due = True
@@ -132,7 +133,7 @@ class Offering:
 
     async def run(self) -> None:
         """Until every layer is settled."""
-        while self.is_growing or self._headers_due or len(self.schedule) or self.outbox.count:
+        while self.has_work:
             await self._encode_pending()
             if self.is_growing:
                 await self._until(lambda: len(self.schedule) > 0 or not self.is_growing)
@@ -141,6 +142,16 @@ class Offering:
                 self._headers_due = False
                 await self._offer_headers()
             await self._until(lambda: len(self.schedule) > 0 or not self.outbox.count)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is to be made, or is not settled."""
+        waiting = len(self.schedule) or self.outbox.count or self._encoding
+        return self.is_growing or self._headers_due or bool(waiting)
+
+    async def until_more(self, over: Callable[[], bool]) -> None:
+        """Until something has to be made once more, or until it is over."""
+        await self._until(lambda: over() or self.has_work)
 
     def finish(self) -> None:
         """The receiver has everything: nothing need be made or sent any more."""
@@ -353,6 +364,7 @@ class Offering:
 
     def _offer_piece(self, offer: m.LayerOffer, payload: bytes) -> None:
         self._headers[offer.number] = offer, payload
+        self._pieces.add(offer.key)
         place = len(STAGES) - 1
         priority = Priority(UNFOCUSED, offer.key.series, place, 0, 0, offer.key.block)
         self.outbox.put(offer, payload, priority)
@@ -363,6 +375,7 @@ class Offering:
         self.ledger.headers_encoded(each.offer)
         if settled:
             self._any_settled = True
+            self._settled_pieces[each.offer.number] = each.offer
         else:
             self._offer_piece(each.offer, each.payload)
 
@@ -372,7 +385,9 @@ class Offering:
         """An encoding is settled."""
         number = said.number
         self._any_settled = True
-        self._headers.pop(number, None)
+        piece = self._headers.pop(number, None)
+        if piece is not None:
+            self._settled_pieces[number] = piece[0]
         offered = self.offered.pop(number, None)
         if said.verdict is m.Verdict.HELD:
             self._spared.add(number)
@@ -405,6 +420,10 @@ class Offering:
             offer, payload = piece
             self._note_failed(offer.key, offer.codec)
             self._offer_piece(replace(offer, number=self.outbox.reserve()), payload)
+        elif lost := self._settled_pieces.pop(number, None):
+            self._note_failed(lost.key, lost.codec)
+            self._pieces.discard(lost.key)
+            self._headers_due = True
         elif number not in self._spared:
             raise RemoteProtocolError(f"encoding {number} is asked for again, but it is settled")
         self._answered.add(number)
