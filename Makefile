@@ -1,7 +1,7 @@
 # make demo [STUDY=path] [ROI=...] [LINK=...]   the main job, seen: pictures, volume, report, plot
 # make sim [STUDY=] [LINK=] [MODE=virtual|relay|tun] [SEED=] [ROI=]   a link against a study, as a table
 # make test                                     everything that must hold
-# make test-long                                the same with 2,000 seeds of trouble
+# make test-long                                the same: 2,000 seeds, every crash point, longer fuzz and soak
 # make lint                                     style, types, import contracts
 # make bench                                    the figures, as tables, out/bench/*.json and *.png
 # make bench-all                                over every preset and every recorded link: hours
@@ -27,11 +27,22 @@ sim: $(VENV)/demo
 	$(BIN)/python -m tests.simulate --out out/sim --link '$(LINK)' --mode '$(MODE)' --seed '$(SEED)' \
 	    $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
 
-test: $(VENV)/test peers
-	$(BIN)/python -m pytest
+# What must be proven branch by branch runs under coverage; everything runs once.
+PROVING := tests/protocol tests/fuzz/test_bounds.py tests/shared/test_recordlog.py \
+    $(addprefix tests/receiver/test_,$(addsuffix .py,journal previews quarantine replay)) \
+    tests/sender/test_session.py tests/sender/test_turns.py tests/sender/test_bwlimit.py \
+    tests/receiver/test_session.py
 
-test-long: $(VENV)/test peers
-	MEDROI_SEEDS=2000 $(BIN)/python -m pytest
+test: $(VENV)/test peers
+	$(BIN)/coverage run -m pytest $(PROVING)
+	$(BIN)/coverage report
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(PROVING))
+
+test-long: export MEDROI_SEEDS = 2000
+test-long: export MEDROI_CRASH_EVERY = 1
+test-long: export MEDROI_FUZZ_S = 15
+test-long: export MEDROI_SOAK_S = 600
+test-long: test
 
 lint: $(VENV)/test
 	$(BIN)/ruff format --check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from protocol import messages as m
 from shared.errors import (
     IntegrityError,
@@ -37,3 +39,5 @@ def error_of(farewell: m.Farewell, peer: m.Role) -> MedroiError:
             return PeerRefused(f"the {peer.value} ended the session: {farewell.reason}")
         case m.Why.INTEGRITY:
             return IntegrityError(f"the {peer.value} ended the session: {farewell.reason}")
+        case _:
+            assert_never(farewell.why)

@@ -27,6 +27,9 @@ class Stored:
     """In the order in which they came."""
     whole: dict[int, m.LayerOffer] = field(default_factory=dict)
     """Encodings of which every byte is there, judged already or not."""
+    judged: dict[int, m.LayerOffer] = field(default_factory=dict)
+    """Exact layers, and pieces of headers, that were proven, whether their bytes are there or not:
+    the disk may have spoilt them."""
     wanted: Counter[LayerKey] = field(default_factory=Counter)
     """How often layers had to be asked for in another form."""
     exact: bool | None = None
@@ -66,11 +69,14 @@ def _on_message(
             offers[message.number] = message
         case m.LayerVerdict(number=number):
             inbox.settle(number)
+            if number in offers and offers[number].voxel_digest:
+                stored.judged[number] = offers[number]
         case m.Want(number=number):
             require(number in offers, f"encoding {number} wanted, which was never offered")
             inbox.want(number)
             stored.wanted[offers[number].key] += 1
             stored.whole.pop(number, None)
+            stored.judged.pop(number, None)
         case m.Done(exact=exact):
             inbox.finish()
             stored.exact = exact

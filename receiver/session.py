@@ -154,8 +154,20 @@ class ReceivingSession:
                 for plan in stored.plans:
                     await self.painter.plan(plan)
                 self._stored = list(stored.whole.values())
+                for number, offer in stored.judged.items():
+                    if number not in stored.whole:
+                        await self._ask_for_lost(log, offer)
                 await self._watcher.began(self)
             self._log_is_open.set()
+
+    async def _ask_for_lost(self, log: SessionLog, offer: m.LayerOffer) -> None:
+        """A layer was proven, and is neither in the volume nor in the log any more. No connection
+        has heard yet where we stand, so it hears of this at once."""
+        volume = self.volumes[offer.key.series]
+        if not await self._workers.run(volume.holds, offer):
+            await self._workers.run(log.append, [message_record(m.Want(offer.number))])
+            self.painter.wanted[offer.key] += 1
+            self.inbox.want(offer.number)
 
     async def run(self) -> None:
         """Until the receipt is given and heard, or something has ended the session.

@@ -46,7 +46,11 @@ class Beside:
         self._wake = wake
         self._offered: dict[int, tuple[m.LayerOffer, bytes]] = {}
         """They may be asked for once more."""
+        self._settled: dict[int, m.LayerOffer] = {}
+        """They too, should they not stay right at the receiver."""
         self._made: set[LayerKey] = set()
+        self.is_due = True
+        """Some may not be made; whoever makes them says that they are."""
 
     async def make(self, number: int, series: Series) -> None:
         """Encode, keep and offer the pieces of a series that are not made yet.
@@ -70,16 +74,24 @@ class Beside:
         """A piece that an earlier process has made."""
         self._made.add(each.offer.key)
         self._ledger.headers_encoded(each.offer)
-        if not settled:
+        if settled:
+            self._settled[each.offer.number] = each.offer
+        else:
             self._offer(each.offer, each.payload)
 
     def settle(self, number: int) -> None:
         """The receiver has a piece, if the number is one's."""
-        self._offered.pop(number, None)
+        if number in self._offered:
+            self._settled[number], _ = self._offered.pop(number)
 
     def again(self, number: int) -> m.LayerOffer | None:
-        """Offer a piece once more under another number; the former offer, or None where the number
-        is not one's."""
+        """A piece is to come once more, under another number; the former offer, or None where the
+        number is not one's. One that was settled is made anew."""
+        if number in self._settled:
+            lost = self._settled.pop(number)
+            self._made.discard(lost.key)
+            self.is_due = True
+            return lost
         if number not in self._offered:
             return None
         offer, payload = self._offered.pop(number)
@@ -88,6 +100,7 @@ class Beside:
 
     def _offer(self, offer: m.LayerOffer, payload: bytes) -> None:
         self._offered[offer.number] = offer, payload
+        self._made.add(offer.key)
         place = len(STAGES) - 1
         priority = Priority(UNFOCUSED, offer.key.series, place, 0, 0, offer.key.block)
         self._outbox.put(offer, payload, priority)

@@ -102,7 +102,6 @@ class Offering:
         )
         self.offered: dict[int, Offered] = {}
         self._beside = Beside(self.outbox, self.ledger, self._keeping, self._workers, self._wake)
-        self._beside_due = True
         self._judged: dict[int, Offered] = {}
         """Exact layers that are settled: should they not stay right, they are asked for again."""
         self._answered: set[int] = set()
@@ -117,13 +116,13 @@ class Offering:
 
     async def run(self) -> None:
         """Until every layer is settled."""
-        while self.is_growing or self._beside_due or len(self.schedule) or self.outbox.count:
+        while self.has_work:
             await self._encode_pending()
             if self.is_growing:
                 await self._until(lambda: len(self.schedule) > 0 or not self.is_growing)
                 continue
-            if self._beside_due:
-                self._beside_due = False
+            if self._beside.is_due:
+                self._beside.is_due = False
                 for number, series in enumerate(self.series):
                     await self._beside.make(number, series)
             await self._until(
@@ -134,9 +133,19 @@ class Offering:
                 )
             )
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is to be made, or is not settled."""
+        waiting = len(self.schedule) or self.outbox.count or self._encoding
+        return self.is_growing or self._beside.is_due or bool(waiting)
+
+    async def until_more(self, over: Callable[[], bool]) -> None:
+        """Until something has to be made once more, or until it is over."""
+        await self._until(lambda: over() or self.has_work)
+
     def finish(self) -> None:
         """The receiver has everything: nothing need be made or sent any more."""
-        self._finished, self._beside_due = True, False
+        self._finished, self._beside.is_due = True, False
         self.outbox = Outbox()
         self.schedule = Schedule(())
         self.offered.clear()

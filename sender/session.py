@@ -95,7 +95,6 @@ class SendingSession:
         """The receiver may know the session: its manifest has been sent, now or by an earlier
         process."""
         self._accepted = False
-        self._ending = False
         self._began_s = self._line_s = 0.0
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self._left_bytes = 0
@@ -133,10 +132,11 @@ class SendingSession:
         self._prepared.set()
         await self._begun.wait()
         assert self.offering is not None  # it has been opened
-        await self.offering.run()
-        self._ending = True
-        self._end()
-        await self._done.wait()
+        while not self.is_done:
+            await self.offering.run()
+            self._end()
+            # What the receiver has lost after all has to be made again.
+            await self.offering.until_more(self._done.is_set)
         if self.call is not None:
             self.call.pump.close_when_idle()
 
@@ -279,7 +279,7 @@ class SendingSession:
         if self.call is None or self._study is None or self.offering is None:
             return
         streaming = self.call.connection.state is State.STREAMING
-        if self._ending and streaming and not self.offering.outbox.count:
+        if streaming and not self.offering.has_work:
             self.call.connection.end(self._study.manifest.study)
             self.call.pump.wake()
 
@@ -311,6 +311,7 @@ class SendingSession:
                     await self._workers.run(self._spool.remove)
                 self.exact = exact
                 self._done.set()
+                self.offering.look_again()
             case _:
                 pass
 

@@ -149,16 +149,21 @@ def inflate_data_set(packed: bytes, path: Path) -> bytes:
         InputError: the stream is damaged, has no end, or grows past the limit.
     """
     limit = min(MAX_DATA_SET_BYTES, max(FREE_BYTES, MAX_RATIO * len(packed)))
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    # Measured before anything is kept: a bomb below the limit would take twice as much otherwise.
+    size, inflater, rest = 0, zlib.decompressobj(-zlib.MAX_WBITS), packed
     try:
-        data_set = inflater.decompress(packed, limit)
+        while not inflater.eof and size <= limit:
+            step = len(inflater.decompress(rest, _STEP_BYTES))
+            if not step and not inflater.unconsumed_tail:
+                break
+            size, rest = size + step, inflater.unconsumed_tail
     except zlib.error as error:
         raise InputError(path, f"damaged: its deflated data set is bad ({error})") from None
-    if inflater.unconsumed_tail:
+    if size > limit:
         raise InputError(path, f"inflates to more than {limit >> 20} MiB: refused as a bomb")
     if not inflater.eof:
         raise InputError(path, "truncated: its deflated data set has no end")
-    return data_set
+    return zlib.decompress(packed, -zlib.MAX_WBITS, size or 1)
 
 
 def _ends_early(path: Path, missing: int) -> InputError:

@@ -136,3 +136,24 @@ def test_a_piece_that_the_disk_has_spoilt_is_missing_and_nothing_behind_it_is(
     log.append([pieces[1]])
     assert log.payload(0, len(ENCODING)) == ENCODING
     log.close()
+
+
+def test_what_a_log_says_twice_or_of_nothing_changes_nothing(tmp_path: Path) -> None:
+    again = message_record(examples.PLAN)
+    strange = message_record(m.LayerVerdict(7, m.Verdict.SHOWN))
+    log, _, stored = replayed(tmp_path, again, strange, message_record(m.Pause()), piece(0, 512))
+    log.close()
+    assert stored.plans == [examples.PLAN]
+    assert stored.whole == {0: OFFER}
+    assert not stored.judged
+
+
+def test_a_proven_layer_is_known_whether_its_bytes_are_there_or_not(tmp_path: Path) -> None:
+    verdict = message_record(m.LayerVerdict(0, m.Verdict.VERIFIED))
+    log, _, stored = replayed(tmp_path, piece(0, 100), verdict)
+    log.close()
+    assert stored.judged == {0: OFFER}
+    assert not stored.whole
+    log, _, stored = replayed(tmp_path, piece(0, 512), verdict, message_record(m.Want(0)))
+    log.close()
+    assert not stored.judged

@@ -85,5 +85,19 @@ def test_a_piece_comes_once_more_under_another_number_until_it_is_settled() -> N
     ((other, same),) = made.taken()
     assert (other.key, same) == (offer.key, payload)
     assert other.number != offer.number
-    made.beside.settle(other.number)
-    assert made.beside.again(other.number) is None
+    assert made.beside.again(99) is None
+
+
+def test_a_piece_that_was_settled_is_made_anew_where_it_did_not_stay_right() -> None:
+    made = Made()
+    made.make()
+    ((offer, payload),) = made.taken()
+    made.outbox.drop(offer.number)
+    made.beside.settle(offer.number)
+    made.beside.is_due = False
+    assert made.beside.again(offer.number) == offer
+    assert made.beside.is_due
+    made.make()
+    ((other, same),) = made.taken()
+    assert (other.key, same) == (offer.key, payload)
+    assert other.number != offer.number

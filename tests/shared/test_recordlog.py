@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -225,3 +226,20 @@ def test_a_head_is_read_as_far_as_there_is_one(tmp_path: Path) -> None:
     assert read_head(tmp_path / "none", 5) == b""
     path.write_bytes(b"ab")
     assert read_head(path, 5) == b"ab"
+
+
+def test_what_is_not_synced_is_read_back_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = RecordLog(path, HEAD)
+    log.append([NEXT], sync=False)
+    log.close()
+    assert read_back(path) == [NEXT]
+
+
+def test_where_there_are_no_locks_a_log_is_taken_unlocked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    log = RecordLog(tmp_path / "log", HEAD)
+    assert log.lock()
+    log.close()
