@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from shared.errors import (
@@ -34,7 +34,7 @@ from shared.transports.websocket import dial
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from shared.clock import Clock
@@ -49,6 +49,7 @@ PATIENCE_S = 10.0
 MAX_KEYS = MAX_NAMES // MOST_NAMES
 _DIAL_S = 8.0
 _CLOSE_S = 1.0
+"""For one that answers no ping to answer an end."""
 _SOON_S, _SELDOM_S = 0.3, 15.0
 _SHARE, _JITTER = 0.25, 0.3
 """Between tries passes a quarter of the time that the rendezvous has been away, more or less."""
@@ -79,7 +80,8 @@ class Joined:
         """
         for which, (owner, _) in enumerate(self._owners):
             if owner == key:
-                await self._transport.send(pack_line(which, line))
+                with _named():
+                    await self._transport.send(pack_line(which, line))
 
     async def lines(self) -> AsyncGenerator[tuple[SharedKey, str], None]:
         """Lines as they come, with the key whose mailbox they lay in.
@@ -88,10 +90,20 @@ class Joined:
             TransportClosed: the rendezvous is gone.
             RemoteProtocolError: it is none.
         """
-        async for frame in self._transport.frames():
-            which, line = read_line(frame, len(self._owners))
-            yield self._owners[which][0], line
+        with _named():
+            async for frame in self._transport.frames():
+                which, line = read_line(frame, len(self._owners))
+                yield self._owners[which][0], line
         raise TransportClosed("the rendezvous closed the connection")
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Whose connection it was that broke."""
+    try:
+        yield
+    except TransportClosed as error:
+        raise TransportClosed(f"the rendezvous is gone: {error}") from error
 
 
 @asynccontextmanager
@@ -119,7 +131,7 @@ async def joined(url: str, keys: Sequence[SharedKey], now_s: float) -> AsyncIter
         await made.introduce()
         yield made
     finally:
-        await transport.close()
+        transport.abort()  # not in order: a channel has opened, and a session waits behind this
 
 
 class _Faults:
@@ -247,6 +259,7 @@ class Letterboxes:
         Raises:
             SettingsError: more keys than a rendezvous takes.
         """
+        keys = list({key.secret: key for key in keys}.values())  # a mailbox is joined once
         if len(keys) > MAX_KEYS:
             raise SettingsError(f"a rendezvous takes up to {MAX_KEYS} keys, not {len(keys)}")
         faults = _Faults(on_remark)

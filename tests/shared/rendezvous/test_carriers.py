@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from websockets.utils import accept_key
 
 from shared.clock import SystemClock
 from shared.errors import AuthenticationError, SettingsError, TransportClosed
@@ -274,6 +275,68 @@ def test_a_rendezvous_that_goes_ends_an_offer_at_once() -> None:
 
     with pytest.raises(TransportClosed, match="the rendezvous closed the connection"):
         asyncio.run(talk())
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[str]:
+    """A rendezvous that opens connections and never says a word, not even to end them."""
+
+    async def open_and_say_nothing(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        asked = (await reader.readuntil(b"\r\n\r\n")).decode()
+        (key,) = (line for line in asked.splitlines() if line.startswith("Sec-WebSocket-Key"))
+        accepted = accept_key(key.partition(": ")[2])
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            + f"Sec-WebSocket-Accept: {accepted}\r\n\r\n".encode()
+        )
+        with suppress(ConnectionError):
+            while await reader.read(1 << 16):
+                pass
+        writer.close()
+        left.set()
+
+    left = asyncio.Event()
+    async with (
+        asyncio.timeout(20),
+        await asyncio.start_server(open_and_say_nothing, "127.0.0.1", 0) as server,
+    ):
+        try:
+            yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            await left.wait()
+
+
+def test_a_rendezvous_that_has_fallen_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its machine has lost its power: nobody closes the connection."""
+
+    async def talk() -> None:
+        async with silent() as url, offering_at(url, KEY, lambda _: None)() as site:
+            await site.say("medroi:offer")
+            await site.hear()
+
+    monkeypatch.setattr(carriers, "PING_S", 0.1)
+    with pytest.raises(TransportClosed, match="the rendezvous is gone: the connection broke"):
+        asyncio.run(talk())
+
+
+def test_leaving_a_rendezvous_waits_for_nobody() -> None:
+    async def talk() -> float:
+        loop = asyncio.get_running_loop()
+        async with silent() as url:
+            async with offering_at(url, KEY, lambda _: None)() as site:
+                await site.say("medroi:offer")
+                left_s = loop.time()
+            return loop.time() - left_s
+
+    assert asyncio.run(talk()) < 1.0
+
+
+def test_a_key_that_is_named_twice_has_one_letterbox() -> None:
+    again = SharedKey("under another name", KEY.secret)
+    boxes = Letterboxes("ws://h:1", [KEY, OTHER, again], HandClock(), random.Random(0), print)
+    assert len(boxes.boxes) == 2
 
 
 def test_nobody_at_the_address_is_a_sentence_that_names_it() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError, TransportClosed
 from shared.rendezvous import mailboxes
@@ -91,3 +93,41 @@ def test_of_too_many_lines_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> N
         boxes.join(end, [A], 0)
         boxes.put(end, 0, f"of {end}", number)
     assert boxes.join("clinic", [A], 5) == [(0, "of two"), (0, "of three")]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_whatever_ends_do_lines_keep_to_their_mailbox_and_nobody_who_left_is_remembered(
+    data: st.DataObject,
+) -> None:
+    boxes: Mailboxes[int] = Mailboxes()
+    joined: dict[int, tuple[bytes, ...]] = {}
+    put_s: dict[tuple[int, bytes], float] = {}
+    now_s = 0.0
+    names = st.lists(st.sampled_from([A, B, C]), min_size=1, unique=True)
+    for number in range(data.draw(st.integers(1, 30))):
+        now_s += data.draw(st.sampled_from([0.0, 1.0, LIFE_S / 3, LIFE_S]))
+        if not joined or data.draw(st.booleans()):
+            joined[number] = tuple(data.draw(names))
+            for which, line in boxes.join(number, joined[number], now_s):
+                maker, name = int(line), joined[number][which]
+                assert now_s - put_s[maker, name] < LIFE_S
+                assert maker in joined
+        elif data.draw(st.booleans()):
+            end = data.draw(st.sampled_from(sorted(joined)))
+            which = data.draw(st.integers(0, len(joined[end]) - 1))
+            name = joined[end][which]
+            heard = boxes.put(end, which, str(end), now_s)
+            others = {each for each, theirs in joined.items() if name in theirs} - {end}
+            assert {other for other, _ in heard} == others
+            assert all(joined[other][theirs] == name for other, theirs in heard)
+            put_s[end, name] = now_s
+        else:
+            end = data.draw(st.sampled_from(sorted(joined)))
+            boxes.leave(end)
+            del joined[end]
+        assert len(boxes) == len({name for theirs in joined.values() for name in theirs})
+        assert boxes.kept <= sum(len(theirs) for theirs in joined.values())
+    for end in joined:
+        boxes.leave(end)
+    assert (len(boxes), boxes.kept) == (0, 0)

@@ -18,7 +18,7 @@ from shared.rendezvous.server import serving
 from shared.rendezvous.wire import MAX_FRAME_BYTES, pack_join, pack_line
 from shared.transports.websocket import dial
 from tests.commands import ROOT
-from tests.shared.transports.trusted import identity
+from tests.shared.transports.trusted import identity, request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -161,6 +161,24 @@ def test_an_end_that_does_not_read_is_let_go_and_holds_nobody_up(
 
     monkeypatch.setattr(server._Desk, "_pass_on", stuck)
     assert asyncio.run(talk()) <= 1
+
+
+def test_who_gives_no_sign_of_life_is_dropped_and_who_does_may_wait_for_days(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def talk() -> bytes:
+        async with rendezvous() as url, end(url, pack_join([A])) as clinic:
+            _, _, port = url.rpartition(":")
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+            writer.write(request())
+            said = await reader.read()  # it answers no ping
+            assert said.startswith(b"HTTP/1.1 101")
+            writer.close()
+            async with end(url, pack_join([A]), pack_line(0, "medroi:offer")):
+                return await heard(clinic)
+
+    monkeypatch.setattr(server, "PING_S", 0.1)
+    assert asyncio.run(talk()) == pack_line(0, "medroi:offer")
 
 
 def test_tls_without_the_pin_in_the_address_is_not_dialled_nor_with_another() -> None:

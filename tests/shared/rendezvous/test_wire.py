@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
 from shared.rendezvous.names import NAME_BYTES
@@ -69,3 +71,22 @@ def test_what_is_no_join_is_refused(frame: bytes, sentence: str) -> None:
 def test_what_is_no_line_is_refused(frame: bytes, sentence: str) -> None:
     with pytest.raises(RemoteProtocolError, match=sentence):
         read_line(frame, 2)
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda rest: b"mdrv\x01" + rest))
+def test_whatever_comes_first_is_a_join_or_refused(frame: bytes) -> None:
+    try:
+        names = read_join(frame)
+    except RemoteProtocolError:
+        return
+    assert pack_join(names) == frame
+
+
+@given(st.binary(max_size=200) | st.text(max_size=60).map(lambda x: b"\x00medroi:" + x.encode()))
+def test_whatever_comes_then_is_a_line_or_refused(frame: bytes) -> None:
+    try:
+        which, line = read_line(frame, 2)
+    except RemoteProtocolError:
+        return
+    assert pack_line(which, line) == frame
+    assert which < 2
