@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from receiver.commands import subcommand
 from shared.errors import ExitCode, MedroiError, SettingsError
 from shared.software import SOFTWARE
 from shared.transports.webrtc.flags import add_transport_flags, ways_of
-from shared.trust.flags import add_trust_flags, credentials_of
+from shared.trust.flags import add_trust_flags, credentials_of, name_site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +31,11 @@ exit codes: 0 stored and verified, 2 usage, 3 study not taken, 4 peer refused,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     os.umask(_PRIVATE)
     try:
-        return int(_run(options))
+        run = subcommand(words[0]) if words else None
+        return int(run(words[1:]) if run else _run(_parser().parse_args(words)))
     except MedroiError as error:
         print(f"medroi-recv: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -55,6 +57,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
     from shared.transports.address import parse_place
     from shared.trust.proof import Claim
 
+    name_site(options, "dial")
     ways = ways_of(options)
     if bool(options.listen) == bool(options.dial) and not ways.signal:
         raise SettingsError("either --listen HOST:PORT or --dial URL says where the sender is met")
@@ -79,7 +82,8 @@ def _run(options: argparse.Namespace) -> ExitCode:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medroi-recv",
-        description="Receive studies, their regions of interest first, down to the last bit.",
+        description="Receive studies, their regions of interest first, down to the last bit. "
+        "Also: medroi-recv pair, sites (each has --help).",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

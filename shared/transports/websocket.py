@@ -196,6 +196,7 @@ async def listen(
     max_frame_bytes: int,
     credentials: Credentials | None = None,
     on_refused: Callable[[str], None] = lambda _: None,
+    on_wrong_proof: Callable[[], None] = lambda: None,
     max_connections: int = MAX_CONNECTIONS,
     open_timeout_s: float = ACCEPT_TIMEOUT_S,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
@@ -203,7 +204,8 @@ async def listen(
     """Take in connections while the ``async with`` lasts; port 0 is any free one.
 
     With an identity among the credentials TLS only, and anywhere; else plaintext, on loopback. With
-    credentials whoever does not prove a key is dropped, and ``on_refused`` is told in a sentence.
+    credentials whoever does not prove a key is dropped, and ``on_refused`` is told in a sentence;
+    ``on_wrong_proof`` is called for each of them that tried a key.
 
     ``handler`` runs once for each connection, which is closed when it returns. It answers itself
     what a peer may do to it: an error that it lets through cancels the body, and comes as an
@@ -214,7 +216,12 @@ async def listen(
         SettingsError: an address that cannot be had, or not without TLS; an identity that is none.
     """
     address = await listening_address(host, port, credentials)
-    gate = Gate(credentials, max_connections=max_connections, on_refused=on_refused)
+    gate = Gate(
+        credentials,
+        max_connections=max_connections,
+        on_refused=on_refused,
+        on_wrong_proof=on_wrong_proof,
+    )
 
     async def attend(transport: WebSocketTransport, guest: Guest) -> None:
         if await _admit(gate, transport, guest):
@@ -270,6 +277,8 @@ async def _admit(gate: Gate, transport: WebSocketTransport, guest: Guest) -> boo
         return False
     except (AuthenticationError, TransportClosed, RemoteProtocolError) as error:
         gate.refuse(guest, error)
+        if isinstance(error, AuthenticationError):
+            gate.on_wrong_proof()
         return False
     transport.begin_session(proven)
     guest.proven = True

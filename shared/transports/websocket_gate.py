@@ -58,14 +58,19 @@ class Gate:
         *,
         max_connections: int,
         on_refused: Callable[[str], None],
+        on_wrong_proof: Callable[[], None] = lambda: None,
     ) -> None:
-        """Raises `SettingsError` where the identity cannot be used."""
+        """``on_wrong_proof`` hears of each who tried a key that is none of ours.
+
+        Raises `SettingsError` where the identity cannot be used.
+        """
         self.credentials = credentials
         identity = credentials.identity if credentials else None
         self.context = listening_context(identity) if identity else None
         self.binding = identity.pin if identity else NO_BINDING
         self._max_connections = max_connections
         self._on_refused = on_refused
+        self.on_wrong_proof = on_wrong_proof
         self._told_s = -math.inf
         self._untold = 0
         self.guests: set[Guest] = set()
@@ -173,9 +178,15 @@ class Guest(SecuredConnection, ServerConnection):
         nonce = secrets.token_bytes(NONCE_BYTES)
         proof = ListeningProof(credentials.keys, self.gate.binding, credentials.claim, nonce)
         try:
-            self.reply = proof.reply(_challenge(request))
+            asked = _challenge(request)
         except AuthenticationError as error:
             self.gate.refuse(self, error)
+            return False
+        try:
+            self.reply = proof.reply(asked)
+        except AuthenticationError as error:
+            self.gate.refuse(self, error)
+            self.gate.on_wrong_proof()
             return False
         self.proof = proof
         return True

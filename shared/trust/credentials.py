@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from shared.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.trust.identity import Identity
     from shared.trust.keys import SharedKey
     from shared.trust.proof import Claim
@@ -18,7 +20,7 @@ class Credentials:
     """One end's; without any it speaks to its own machine only, in plaintext."""
 
     claim: Claim
-    keys: tuple[SharedKey, ...]
+    keys: Sequence[SharedKey]
     """At least one. Who listens may know one for each peer; who dials knows which one it needs."""
     identity: Identity | None = None
     """What a listener shows; without it there is no TLS, and therefore only loopback."""
