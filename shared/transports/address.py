@@ -109,7 +109,7 @@ async def listening_address(host: str, port: int, credentials: Credentials | Non
     Raises:
         SettingsError: it may not be listened there, or there is no such address.
     """
-    if credentials is None or credentials.identity is None:
+    if credentials is None or not credentials.has_tls:
         return (await loopback_addresses(host))[0]
     try:
         return (await resolve(host, port))[0]
@@ -122,6 +122,8 @@ def listening_url(address: str, port: int, credentials: Credentials | None) -> s
     host = f"[{address}]" if ":" in address else address
     if address in ("0.0.0.0", "::"):
         host = socket.gethostname()
-    if credentials is None or credentials.identity is None:
+    if credentials is None or not credentials.has_tls:
         return f"ws://{host}:{port}"
+    if credentials.identity is None:  # a name of the authority's says enough
+        return f"wss://{host}:{port}/"
     return f"wss://{host}:{port}/#{credentials.identity.pin.hex()}"

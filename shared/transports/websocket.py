@@ -44,6 +44,7 @@ from shared.transports.address import (
     resolve,
 )
 from shared.transports.loopback import connect_first, loopback_addresses
+from shared.transports.pki import PkiConnection, pki_connection
 from shared.transports.proving import prove_dialling, prove_listening
 from shared.transports.tasks import TaskOwner
 from shared.transports.tls import pinned_connection
@@ -54,6 +55,7 @@ from shared.trust.proof import NO_BINDING, NONCE_BYTES, DiallingProof
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from websockets.asyncio.client import ClientConnection
     from websockets.http11 import Request, Response
 
     from shared.transports.address import Address
@@ -92,7 +94,7 @@ async def dial(
         TransportClosed: nobody answers there, or not as a listener does.
     """
     address = parse_address(url)
-    proof, pin = _proof_to_dial(address, credentials)
+    proof, made = _proof_to_dial(address, credentials)
     hosts = [] if address.secure else await loopback_addresses(address.host)
     try:
         async with asyncio.timeout(open_timeout_s):
@@ -111,12 +113,14 @@ async def dial(
                 max_size=max_frame_bytes,
                 max_queue=READ_QUEUE_FRAMES,
                 write_limit=WRITE_LIMIT_BYTES,
-                create_connection=pinned_connection(pin) if pin else None,
+                create_connection=made,
             )
     except (AuthenticationError, TransportClosed) as error:  # of TLS
         raise type(error)(f"{address.shown}: {error}") from error
     except (OSError, WebSocketException, EOFError, ValueError) as error:
-        raise _dial_error(address, error, open_timeout_s, keyed=proof is not None) from error
+        raise _dial_error(address, error, open_timeout_s, keyed=credentials is not None) from error
+    if isinstance(connection, PkiConnection):
+        proof = connection.proof
     transport = WebSocketTransport(connection, max_frame_bytes=max_frame_bytes)
     if proof is not None:
         await _prove(transport, proof, address)
@@ -125,8 +129,8 @@ async def dial(
 
 def _proof_to_dial(
     address: Address, credentials: Credentials | None
-) -> tuple[DiallingProof | None, bytes | None]:
-    """What is to be proven, and the pin; no pin in plaintext, no proof without a key.
+) -> tuple[DiallingProof | None, type[ClientConnection] | None]:
+    """What is to be proven, if that is known before the connection; and its class, with TLS.
 
     Raises:
         SettingsError: the address and the credentials do not fit.
@@ -135,9 +139,14 @@ def _proof_to_dial(
         if address.secure:
             raise SettingsError(f"{address.shown}: TLS goes with a shared key: --key FILE names it")
         return None, None
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    if credentials.pki is not None:
+        if not address.secure or address.pin is not None:
+            raise SettingsError(f"{address.shown}: with --pki-ca expected wss://HOST:PORT, no pin")
+        return None, pki_connection(credentials.pki, address.host, credentials.claim, nonce)
     pin = pin_of(address, credentials) if address.secure else None
-    key, nonce = credentials.key_to_dial(), secrets.token_bytes(NONCE_BYTES)
-    return DiallingProof(key, pin or NO_BINDING, credentials.claim, nonce), pin
+    proof = DiallingProof(credentials.key_to_dial(), pin or NO_BINDING, credentials.claim, nonce)
+    return proof, pinned_connection(pin) if pin else None
 
 
 async def _prove(transport: WebSocketTransport, proof: DiallingProof, address: Address) -> None:
@@ -172,7 +181,8 @@ def _dial_error(
             return TransportClosed(f"{where} refused the connection: HTTP status {status}")
         case InvalidMessage(__cause__=EOFError()) if keyed:
             return AuthenticationError(
-                f"{where} hung up without an answer, as who does not know our key does"
+                f"{where} hung up without an answer, as who does not know our key does, or "
+                "does not take our certificate"
             )
         case _:
             # ValueError is how the library declines to be redirected away from a given socket.

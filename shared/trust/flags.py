@@ -11,12 +11,14 @@ from shared.role import Role
 from shared.trust.credentials import Credentials
 from shared.trust.identity import default_folder, open_identity, parse_pin
 from shared.trust.keys import make_key, read_key
+from shared.trust.pki import open_pki
 from shared.trust.sites import SiteKeys, read_site, site_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.trust.keys import SharedKey
+    from shared.trust.pki import Pki
     from shared.trust.proof import Claim
 
 
@@ -52,6 +54,20 @@ def add_trust_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the listening end's certificate, made on first use, and the paired sites "
         "(default: the state folder)",
+    )
+    for name, what in (
+        ("ca", "a hospital's authority (PEM) in the place of shared keys, at both ends"),
+        ("cert", "our certificate of that authority, and those between (PEM)"),
+        ("key", "the key of that certificate (PEM, readable by us only)"),
+    ):
+        group.add_argument(f"--pki-{name}", type=Path, metavar="FILE", help=what)
+    group.add_argument(
+        "--pki-peer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="whose certificate is taken: who listens may give several and must give one; who "
+        "dials needs none, as the host that is dialled is its name",
     )
     group.add_argument(
         "--pin",
@@ -90,6 +106,8 @@ def credentials_of(
         if options.key or options.site:
             raise SettingsError("--plain goes without --key and --site")
         return None
+    if (pki := _pki(options, listens=listens)) is not None:
+        return Credentials(claim, (), pki=pki)
     keys = _keys(options, claim, listens=listens)
     if not keys:
         for flag in ("identity", "pin"):
@@ -102,6 +120,21 @@ def credentials_of(
     pin = parse_pin(options.pin) if options.pin is not None else None
     identity = open_identity(_folder(options)) if listens else None
     return Credentials(claim, keys, identity, pin)
+
+
+def _pki(options: argparse.Namespace, *, listens: bool) -> Pki | None:
+    files = [options.pki_ca, options.pki_cert, options.pki_key]
+    if not any(files):
+        if options.pki_peer:
+            raise SettingsError("--pki-peer goes with --pki-ca, --pki-cert and --pki-key")
+        return None
+    if not all(files):
+        raise SettingsError("--pki-ca, --pki-cert and --pki-key go together")
+    if options.key or options.site or options.pin or options.identity:
+        raise SettingsError("--pki-ca goes without --key, --site, --pin and --identity")
+    if listens and not options.pki_peer:
+        raise SettingsError("who listens names whose certificate is taken: --pki-peer NAME")
+    return open_pki(options.pki_ca, options.pki_cert, options.pki_key, options.pki_peer)
 
 
 def _keys(options: argparse.Namespace, claim: Claim, *, listens: bool) -> Sequence[SharedKey]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import nibabel
 
 from tests.commands import command, environment
+from tests.shared.transports.authority import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,3 +128,21 @@ def test_a_receiver_takes_a_pairing_up_without_being_started_anew(tmp_path: Path
         with started(tmp_path, "pair", "--name", "two", *pairing) as (text, _):
             assert sender(tmp_path, "pair", given=text, end="two")[0] == 0
         assert sender(tmp_path, *STUDY, "--to", "two", end="two") == (0, "", "")
+
+
+def test_certificates_of_a_hospitals_authority_take_the_place_of_a_pairing(tmp_path: Path) -> None:
+    hospital = Authority(tmp_path / "hospital")
+
+    def files(name: str) -> tuple[object, ...]:
+        certificate, key = hospital.issue(name)
+        return ("--pki-ca", hospital.path, "--pki-cert", certificate, "--pki-key", key)
+
+    place = ("--listen", "127.0.0.1:0", "--out", tmp_path / "out", "--once")
+    peer = ("--pki-peer", "lab.example")
+    with started(tmp_path, *place, *files("127.0.0.1"), *peer) as (line, process):
+        url = line.removeprefix("listening on ")
+        assert re.fullmatch(r"wss://127\.0\.0\.1:\d+/", url)
+        code, _, said = sender(tmp_path, *STUDY, "--to", url, *files("hill.example"))
+        assert (code, "certificate" in said) == (4, True), said
+        assert sender(tmp_path, *STUDY, "--to", url, *files("lab.example")) == (0, "", "")
+        assert process.wait(20) == 0

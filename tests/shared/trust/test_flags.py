@@ -12,6 +12,7 @@ from shared.trust.identity import open_identity
 from shared.trust.keys import make_key, read_key
 from shared.trust.proof import Claim
 from shared.trust.sites import Site, site_folder, store_site
+from tests.shared.transports.authority import Authority
 
 CLAIM = Claim(Role.RECEIVER, 1)
 PIN = "ab" * 32
@@ -158,3 +159,23 @@ def test_a_name_stands_for_an_address_and_its_key(paired: Path) -> None:
     options.to = "hill"
     with pytest.raises(SettingsError, match="that site dials here, so it has no address"):
         name_site(options, "to")
+
+
+def test_an_authority_takes_the_place_of_keys(tmp_path: Path) -> None:
+    hospital = Authority(tmp_path / "hospital")
+    certificate, key = hospital.issue("lab.example")
+    ca = ["--pki-ca", str(hospital.path)]
+    files = [*ca, "--pki-cert", str(certificate), "--pki-key", str(key)]
+    made = credentials_of(parsed(*files, "--pki-peer", "a", "--pki-peer", "b"), CLAIM, listens=True)
+    assert made
+    assert made.pki
+    assert (made.pki.peers, made.keys, made.identity, made.has_tls) == (("a", "b"), (), None, True)
+    assert credentials_of(parsed(*files), CLAIM, listens=False)
+    for arguments, listens, sentence in (
+        (files, True, "who listens names whose certificate is taken: --pki-peer NAME"),
+        (ca, False, "--pki-ca, --pki-cert and --pki-key go together"),
+        (["--pki-peer", "a"], False, "--pki-peer goes with --pki-ca"),
+        ([*files, "--key", "a.key"], False, "goes without --key, --site"),
+    ):
+        with pytest.raises(SettingsError, match=sentence):
+            credentials_of(parsed(*arguments), CLAIM, listens=listens)
