@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from receiver.commands import subcommand
+from shared.audit_command import RECEIVED, add_audit_flag
 from shared.errors import ExitCode, MedroiError, SettingsError
+from shared.metrics_server import add_metrics_flag
 from shared.software import SOFTWARE
 from shared.transports.webrtc.flags import add_transport_flags, ways_of
 from shared.trust.flags import add_trust_flags, credentials_of, name_site
@@ -75,6 +77,8 @@ def _run(options: argparse.Namespace) -> ExitCode:
         ways=ways,
         dial=options.dial or "",
         api=parse_place(options.api, "--api") if options.api else None,
+        audit=options.audit,
+        metrics=options.metrics,
     )
     return run_on_loop(receive(reception))
 
@@ -83,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medroi-recv",
         description="Receive studies, their regions of interest first, down to the last bit. "
-        "Also: medroi-recv pair, sites (each has --help).",
+        "Also: medroi-recv pair, sites, audit (each has --help).",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -100,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="answer viewers of this machine there: where studies stand, and what they look at",
     )
+    add_audit_flag(parser, RECEIVED)
+    add_metrics_flag(parser)
     add_trust_flags(parser)
     add_transport_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")

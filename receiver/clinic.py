@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from protocol import limits
+from receiver.books import Books
 from receiver.channels import Channels
 from receiver.decode import ChildDecoders
 from receiver.dialling import Dialling
@@ -19,10 +20,15 @@ from receiver.report import receiver_report
 from receiver.session import ReceivingSession
 from receiver.store import TOKEN_NAME, folder_of
 from receiver.visit import Visit
+from receiver.watch import Both
+from shared.audit import AuditLog
+from shared.audit_command import RECEIVED
 from shared.clock import SystemClock
 from shared.display import Display, Progress, open_display
 from shared.errors import ExitCode, MedroiError, SettingsError, TransportClosed
+from shared.folders import state_folder
 from shared.layer import Quality
+from shared.metrics_server import serving_metrics
 from shared.report import write_report
 from shared.tasks import one_error
 from shared.timeline import Timeline
@@ -63,6 +69,10 @@ class Reception:
     api: tuple[str, int] | None = None
     """Where viewers of this machine are answered; None for nowhere."""
     ways: Ways = field(default_factory=Ways)
+    audit: Path | None = None
+    """The log of who sent and saw what; None for that of the state folder."""
+    metrics: int | None = None
+    """The port where monitors of this machine are answered; None for nowhere."""
     dial: str = ""
     """A sender that listens; then nobody is listened for at ``host`` and ``port``."""
 
@@ -80,10 +90,17 @@ async def receive(reception: Reception) -> ExitCode:
     with ThreadWorkers() as workers, open_display(quiet=reception.quiet) as display:
         async with ChildDecoders() as decoders:
             await workers.run(_warm_up)
+            log = AuditLog(reception.audit or state_folder() / RECEIVED)
+            books = Books(log, workers, reception.out, display.say)
             async with (
-                Clinic(reception, workers, decoders, display) as clinic,
-                _viewers(reception, clinic) as api_url,
+                Clinic(reception, workers, decoders, display, books) as clinic,
+                _viewers(reception, clinic, books) as api_url,
+                serving_metrics(
+                    books.metrics, reception.metrics, books.ills, SystemClock()
+                ) as monitors_url,
             ):
+                if monitors_url:
+                    print(f"monitors: {monitors_url}/metrics", flush=True)
                 meet = _dial if reception.dial else _listen
                 meet = _signal if reception.ways.signal else meet
                 return await meet(reception, clinic, display, api_url)
@@ -98,7 +115,7 @@ async def _listen(reception: Reception, clinic: Clinic, display: Display, api_ur
         clinic.take,
         max_frame_bytes=limits.MAX_FRAME_BYTES,
         credentials=reception.credentials,
-        on_refused=display.say,
+        on_refused=clinic.refused,
         close_timeout_s=_CLOSE_S,
     ) as listener:
         print(f"listening on {listener.url}", flush=True)
@@ -160,14 +177,14 @@ def _tell_viewers(reception: Reception, url: str) -> None:
 
 
 @asynccontextmanager
-async def _viewers(reception: Reception, clinic: Clinic) -> AsyncIterator[str]:
+async def _viewers(reception: Reception, clinic: Clinic, books: Books) -> AsyncIterator[str]:
     if reception.api is None:
         yield ""
         return
     from receiver.api import serving
 
     host, port = reception.api
-    async with serving(clinic, host, port, reception.out) as url:
+    async with serving(clinic, host, port, reception.out, books.viewed) as url:
         yield url
 
 
@@ -190,9 +207,15 @@ class Clinic:
     """
 
     def __init__(
-        self, reception: Reception, workers: Workers, decoder: Decoder, display: Display
+        self,
+        reception: Reception,
+        workers: Workers,
+        decoder: Decoder,
+        display: Display,
+        books: Books | None = None,
     ) -> None:
         self._reception = reception
+        self._books = books
         self._workers = workers
         self._decoder = decoder
         self._display = display
@@ -205,6 +228,8 @@ class Clinic:
         self._owner = TaskOwner()
         self._channels = Channels(reception.ways, self._owner, self.take_channel, display.say)
         self._done: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
+        if books is not None:
+            books.follow(self.sessions)
 
     async def __aenter__(self) -> Self:
         await self._owner.__aenter__()
@@ -240,8 +265,14 @@ class Clinic:
         finally:
             self._leave(visit, error)
 
+    def refused(self, sentence: str) -> None:
+        """A connection was refused before it was one."""
+        (self._books.refused if self._books else self._display.say)(sentence)
+
     def _leave(self, visit: Visit, error: MedroiError | None) -> None:
         session = visit.host
+        if error is not None and self._books is not None:
+            self._books.troubled(error)
         if isinstance(session, ReceivingSession):
             session.detach(visit, error)
         if not isinstance(session, ReceivingSession) or session.manifest is None:
@@ -280,7 +311,7 @@ class Clinic:
             self._clock,
             self._reception.out,
             timeline,
-            publisher,
+            Both(publisher, self._books) if self._books else publisher,
             lambda study: self._claim(attended, study),
         )
         attended = _Attended(session, timeline, publisher, asyncio.Event())
@@ -337,6 +368,8 @@ class Clinic:
             return  # a connection without a study, which has been said
         if self._current.get(session.manifest.study) is attended:
             del self._current[session.manifest.study]
+        if self._books is not None:
+            self._books.concluded(session, code)
         self._display.say(outcome)
         self._leave_report(attended, outcome, code)
         if self._reception.once and not attended.superseded and not self._done.done():

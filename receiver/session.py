@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from shared.clock import Clock
     from shared.timeline import Timeline
     from shared.transports.base import TransportStats
+    from shared.trust.proof import Proven
     from shared.workers import Workers
 
 _HEARD = 64
@@ -98,6 +99,8 @@ class ReceivingSession:
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self.stats: TransportStats | None = None
         """Of the newest connection."""
+        self.peer: str | None = None
+        """What the key is called that the newest WebSocket has proven; None where there is none."""
         self.folder: Path | None = None
         """Where the study is put; None before its manifest is accepted."""
         self.volumes: list[GrowingVolume] = []
@@ -219,6 +222,8 @@ class ReceivingSession:
         self._timeline.mark(m.Mark.CONNECTED.value)
         self._visits.append(visit)
         self.stats = visit.transport.stats()
+        proven: Proven | None = getattr(visit.transport, "proven", None)  # not of a data channel
+        self.peer = proven.key_name if proven else self.peer
         self._changed.set()
 
     def detach(self, visit: Visit, error: MedroiError | None) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sender.commands import subcommand
+from shared.audit_command import SENT, add_audit_flag
 from shared.errors import ExitCode, MedroiError, SettingsError
+from shared.metrics_server import add_metrics_flag
 from shared.software import SOFTWARE
 from shared.transports.webrtc.flags import Choice, add_transport_flags, ways_of
 from shared.trust.flags import add_trust_flags, credentials_of, name_site
@@ -145,6 +147,8 @@ def _transfer(options: argparse.Namespace, settings: SendSettings) -> Transfer:
         ways=ways,
         bwlimit=parse_bwlimit(options.bwlimit) if options.bwlimit else None,
         urgency=Urgency(options.priority),
+        audit=options.audit,
+        metrics=options.metrics,
     )
 
 
@@ -193,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medroi-send",
         description="Send a study to a clinic, its region of interest first, down to the last bit. "
-        "Also: medroi-send pair, sites (each has --help).",
+        "Also: medroi-send pair, sites, audit (each has --help).",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -224,6 +228,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preview-codec", default="hevc", metavar="NAME")
     parser.add_argument("--background", choices=("keep", "discard"), default="keep")
     _add_queue_flags(parser)
+    add_audit_flag(parser, SENT)
+    add_metrics_flag(parser)
     add_trust_flags(parser)
     add_transport_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")

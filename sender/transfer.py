@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 from protocol import limits
 from protocol.messages import Mark
 from sender import bwlimit, turns
+from sender.books import Books
 from sender.turns import Turn, Urgency, clinic_folder
+from shared.audit import AuditLog
+from shared.audit_command import SENT
 from shared.clock import SystemClock, local_minute
 from shared.display import open_display
 from shared.errors import ExitCode, MedroiError
 from shared.folders import state_folder
+from shared.metrics_server import serving_metrics
 from shared.tasks import one_error
 from shared.timeline import Course, Timeline
 from shared.transports.webrtc.flags import Choice, Ways
@@ -67,6 +71,10 @@ class Transfer:
     bwlimit: Timetable | None = None
     urgency: Urgency = Urgency.ROUTINE
     ways: Ways = field(default_factory=Ways)
+    audit: Path | None = None
+    """The log of who sent what; None for that of the state folder."""
+    metrics: int | None = None
+    """The port where monitors of this machine are answered; None for nowhere."""
     listen: str = ""
     """Where to wait for a receiver that dials; then ``url`` says nothing."""
 
@@ -86,6 +94,7 @@ class _Run:
     study: Study | None = None
     session: SendingSession | None = None
     course: Course = field(default_factory=Course)
+    books: Books | None = None
 
 
 async def send(transfer: Transfer) -> ExitCode:
@@ -98,7 +107,14 @@ async def send(transfer: Transfer) -> ExitCode:
     outcome, code = "a fault of medroi itself", ExitCode.UNEXPECTED
     try:
         with one_error(), ThreadWorkers() as workers, open_display(quiet=transfer.quiet) as display:
-            await _send(transfer, run, workers, display)
+            log = AuditLog(transfer.audit or state_folder() / SENT)
+            run.books = books = Books(log, transfer.where, transfer.credentials, display.say)
+            async with serving_metrics(
+                books.metrics, transfer.metrics, books.ills, SystemClock()
+            ) as monitors_url:
+                if monitors_url:
+                    print(f"monitors: {monitors_url}/metrics", flush=True)
+                await _send(transfer, run, workers, display)
             outcome, code = _success(run), ExitCode.OK
             display.say(outcome)
     except MedroiError as error:
@@ -108,6 +124,8 @@ async def send(transfer: Transfer) -> ExitCode:
         outcome, code = "stopped; the same command goes on from here", ExitCode.INTERRUPTED
         raise
     finally:
+        if run.books is not None:
+            run.books.ended(code)
         if transfer.report is not None:
             _leave_report(transfer, run, transfer.report, outcome, code)
     return code
@@ -158,13 +176,15 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             run.timeline,
             random.SystemRandom(),
             open_spool=partial(_open_spool, transfer, display),
-            on_mark=lambda mark: display.say(_mark_line(run, mark)),
-            on_trouble=lambda error: display.say(_trouble_line(error)),
+            on_mark=lambda mark: _tell_mark(run, mark, display),
+            on_trouble=lambda error: _tell_trouble(run, error, display),
             on_answer=lambda series: display.say(_answer_line(run, series)),
             give_up_s=transfer.give_up_s,
             try_s=TRY_S if signalled else paths.try_s,
         )
         session = run.session
+        if run.books is not None:
+            run.books.follow(session)
         beside = [
             group.create_task(_show(run, session, display)),
             group.create_task(paths.keep(lambda: session.call)),
@@ -183,6 +203,8 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
 async def _prepare(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> Study:
     study = await workers.run(_read, transfer)
     run.study = study
+    if run.books is not None:
+        run.books.began(study)
     for sentence in study.left_out:
         display.say(f"left out: {sentence}")
     for series in study.series:
@@ -318,6 +340,18 @@ async def _show(run: _Run, session: SendingSession, display: Display) -> None:
         display.show(progress, clock.now_s())
         run.course.note(run.timeline.now_s(), progress, session.sent_bytes)
         await clock.sleep_s(_SHOW_EVERY_S)
+
+
+def _tell_mark(run: _Run, mark: Mark, display: Display) -> None:
+    if run.books is not None:
+        run.books.reached(mark)
+    display.say(_mark_line(run, mark))
+
+
+def _tell_trouble(run: _Run, error: MedroiError | None, display: Display) -> None:
+    if run.books is not None:
+        run.books.troubled(error)
+    display.say(_trouble_line(error))
 
 
 def _mark_line(run: _Run, mark: Mark) -> str:

@@ -17,6 +17,8 @@ def subcommand(word: str) -> Callable[[Sequence[str]], ExitCode] | None:
             from receiver.commands.pair import pair as run
         case "sites":
             from shared.trust.sites_command import receiver_sites as run
+        case "audit":
+            from shared.audit_command import receiver_audit as run
         case _:
             return None
     return run
