@@ -22,6 +22,8 @@ from shared.trust.flags import add_trust_flags, credentials_of, name_site
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from receiver.shelf import Rules
+
 _PRIVATE = 0o077
 """What others may not do with the files of a study: anything."""
 
@@ -78,16 +80,46 @@ def _run(options: argparse.Namespace) -> ExitCode:
         dial=options.dial or "",
         api=parse_place(options.api, "--api") if options.api else None,
         audit=options.audit,
+        rules=_rules(options),
         metrics=options.metrics,
     )
     return run_on_loop(receive(reception))
+
+
+def _rules(options: argparse.Namespace) -> Rules:
+    from receiver.shelf import Rules, parse_age, parse_size
+
+    unfinished = options.keep_unfinished
+    return Rules(
+        parse_age(options.keep, "--keep") if options.keep else None,
+        parse_age(unfinished, "--keep-unfinished") if unfinished else None,
+        parse_size(options.quota, "--quota") if options.quota else None,
+    )
+
+
+def _add_disk_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep",
+        metavar="AGE",
+        help="delete finished studies after that: 30d, 12h (default: never)",
+    )
+    parser.add_argument(
+        "--keep-unfinished",
+        metavar="AGE",
+        help="delete what never became whole, once nothing has come for that long (default: never)",
+    )
+    parser.add_argument(
+        "--quota",
+        metavar="SIZE",
+        help="refuse studies beyond that: 50G, 500M (default: what the disk has, less 256 MB)",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medroi-recv",
         description="Receive studies, their regions of interest first, down to the last bit. "
-        "Also: medroi-recv pair, sites, audit (each has --help).",
+        "Also: medroi-recv ls, pair, sites, audit (each has --help).",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -104,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="answer viewers of this machine there: where studies stand, and what they look at",
     )
+    _add_disk_flags(parser)
     add_audit_flag(parser, RECEIVED)
     add_metrics_flag(parser)
     add_trust_flags(parser)

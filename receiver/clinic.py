@@ -18,6 +18,7 @@ from receiver.log import SessionLog
 from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
+from receiver.shelf import Rules, Shelf
 from receiver.store import TOKEN_NAME, folder_of
 from receiver.visit import Visit
 from receiver.watch import Both
@@ -25,7 +26,7 @@ from shared.audit import AuditLog
 from shared.audit_command import RECEIVED
 from shared.clock import SystemClock
 from shared.display import Display, Progress, open_display
-from shared.errors import ExitCode, MedroiError, SettingsError, TransportClosed
+from shared.errors import DiskError, ExitCode, MedroiError, SettingsError, TransportClosed
 from shared.folders import state_folder
 from shared.layer import Quality
 from shared.metrics_server import serving_metrics
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 _SHOW_EVERY_S = 0.2
 _CLOSE_S = 2.0
+_FULL_S = 1.0
+_TIDY_EVERY_S = 3600.0
 _MAX_WAITING = 16
 """Sessions without a connection that are kept ready; more are left to the disk."""
 
@@ -71,6 +74,8 @@ class Reception:
     ways: Ways = field(default_factory=Ways)
     audit: Path | None = None
     """The log of who sent and saw what; None for that of the state folder."""
+    rules: Rules = field(default_factory=Rules)
+    """How long studies stay, and how much they may take."""
     metrics: int | None = None
     """The port where monitors of this machine are answered; None for nowhere."""
     dial: str = ""
@@ -215,6 +220,7 @@ class Clinic:
         books: Books | None = None,
     ) -> None:
         self._reception = reception
+        self._shelf = Shelf(reception.out, reception.rules)
         self._books = books
         self._workers = workers
         self._decoder = decoder
@@ -225,6 +231,8 @@ class Clinic:
         self._current: dict[bytes, _Attended] = {}
         """By study."""
         self._finding = asyncio.Lock()
+        self._full_until_s = 0.0
+        """Until then nobody is let in, as the disk has just been full."""
         self._owner = TaskOwner()
         self._channels = Channels(reception.ways, self._owner, self.take_channel, display.say)
         self._done: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
@@ -233,6 +241,7 @@ class Clinic:
 
     async def __aenter__(self) -> Self:
         await self._owner.__aenter__()
+        self._owner.start(self._tidy())
         return self
 
     async def __aexit__(
@@ -291,6 +300,9 @@ class Clinic:
     async def _find(self, attach: m.Attach) -> ReceivingSession:
         """The session that a connection is for: at work, on the disk, or new."""
         async with self._finding:
+            # Senders of studies that a full disk has interrupted come back at once.
+            if (wait_s := self._full_until_s - self._clock.now_s()) > 0:
+                await self._clock.sleep_s(wait_s)
             attended = self._attended.get(attach.session)
             if attended is None:
                 attended = await self._open(attach)
@@ -313,6 +325,7 @@ class Clinic:
             timeline,
             Both(publisher, self._books) if self._books else publisher,
             lambda study: self._claim(attended, study),
+            self._shelf.require,
         )
         attended = _Attended(session, timeline, publisher, asyncio.Event())
         if attach.generation > 1:
@@ -337,6 +350,8 @@ class Clinic:
                     outcome, code = _success(attended.session), ExitCode.OK
                 except MedroiError as error:
                     outcome, code = str(error), error.exit_code
+                    if isinstance(error, DiskError):
+                        self._full_until_s = self._clock.now_s() + _FULL_S
                 await attended.publisher.drain()
                 for task in beside:
                     task.cancel()
@@ -368,6 +383,8 @@ class Clinic:
             return  # a connection without a study, which has been said
         if self._current.get(session.manifest.study) is attended:
             del self._current[session.manifest.study]
+        if session.folder is not None:
+            self._shelf.release(session.folder)
         if self._books is not None:
             self._books.concluded(session, code)
         self._display.say(outcome)
@@ -385,6 +402,23 @@ class Clinic:
                     write_report(report, path)
                 except OSError as error:
                     self._display.say(f"no report in {path}: {error.strerror or error}")
+
+    async def _tidy(self) -> None:
+        """Delete what has had its time, if the site says how long that is."""
+
+        def note(folder: str, why: str) -> None:
+            if self._books is not None:
+                self._books.deleted(folder, why)
+
+        while True:
+            busy = [each.session.folder for each in self._attended.values()]
+            spared = [folder for folder in busy if folder is not None]
+            try:
+                for folder, why in await self._workers.run(self._shelf.tidy, spared, note):
+                    self._display.say(f"deleted {self._reception.out / folder}: {why}")
+            except OSError as error:
+                self._display.say(f"not tidied: {error}")
+            await self._clock.sleep_s(_TIDY_EVERY_S)
 
     async def _show(self, session: ReceivingSession) -> None:
         before = 0

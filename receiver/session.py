@@ -75,7 +75,9 @@ class ReceivingSession:
         timeline: Timeline,
         watcher: Watcher,
         claim: Callable[[bytes], Awaitable[None]],
+        require: Callable[[Path, m.Manifest], None] = lambda *_: None,
     ) -> None:
+        """``require`` raises an `OSError` in a sentence where there is no room for a study."""
         self.inbox = Inbox(session)
         self._decoder = decoder
         self._workers = workers
@@ -83,6 +85,7 @@ class ReceivingSession:
         self._timeline = timeline
         self._watcher = watcher
         self._claim = claim
+        self._require = require
         self._visits: list[Visit] = []
         self._current = 0
         """The generation that has the session: the newest that has brought anything."""
@@ -305,6 +308,7 @@ class ReceivingSession:
             await self._claim(manifest.study)
             folder = study_folder(self._out, manifest)
             try:
+                await self._workers.run(self._require, folder, manifest)
                 self.volumes += await self._workers.run(open_volumes, folder, manifest)
                 self._log = await self._workers.run(SessionLog.create, folder, self.inbox.session)
             except OSError as error:

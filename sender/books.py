@@ -65,7 +65,8 @@ class Books:
     def reached(self, mark: Mark) -> None:
         """The clinic says that a mark is reached."""
         self._marks.add(word=mark.value)
-        self._note("reached", sync=False, mark=mark.value)
+        if self._study is not None:  # a line may be there before the study is read
+            self._note("reached", sync=False, mark=mark.value)
 
     def troubled(self, error: MedroiError | None) -> None:
         """There is no line, and why; None once there is one again."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def subcommand(word: str) -> Callable[[Sequence[str]], ExitCode] | None:
     """What runs it on the rest of the command line; None where the word is no subcommand."""
     match word:
+        case "ls":
+            from receiver.commands.ls import ls as run
         case "pair":
             from receiver.commands.pair import pair as run
         case "sites":
