@@ -241,7 +241,7 @@ async def _dialler(
         return _signalled(transfer, display)
     if transfer.listen:
         return await _listen(transfer, stack, display)
-    url = transfer.url
+    url, credentials = transfer.url, transfer.credentials
     if transfer.link:
         from shared.link import parse_link
         from shared.transports.relay import Relay
@@ -252,9 +252,9 @@ async def _dialler(
             Relay(parts.hostname or "", parts.port or 80, profile)
         )
         url = parts._replace(netloc=f"127.0.0.1:{relay.port}").geturl()
-    return partial(
-        dial, url, max_frame_bytes=limits.MAX_FRAME_BYTES, credentials=transfer.credentials
-    )
+        if credentials is not None:  # the name of a certificate is still the clinic's
+            credentials = credentials.expecting(parts.hostname or "")
+    return partial(dial, url, max_frame_bytes=limits.MAX_FRAME_BYTES, credentials=credentials)
 
 
 def _signalled(transfer: Transfer, display: Display) -> Callable[[], Awaitable[Transport]]:

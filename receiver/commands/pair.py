@@ -26,10 +26,15 @@ def pair(words: Sequence[str]) -> ExitCode:
     Raises:
         MedroiError: nobody has paired.
     """
+    from shared.audit import AuditLog
+    from shared.audit_command import RECEIVED
+    from shared.folders import state_folder
     from shared.loop import run_on_loop
+    from shared.trust.sites_command import note_pairing
 
     options = _parser().parse_args(words)
     site = run_on_loop(_pair(options))
+    note_pairing(AuditLog(state_folder() / RECEIVED), site)
     print(
         f"paired with {site.name}: medroi-recv --listen takes its studies from now on", flush=True
     )
@@ -105,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         "--listen",
         default=_LISTEN,
         metavar="HOST:PORT",
-        help=f"where the pairing is waited for (default: {_LISTEN})",
+        help=f"where the pairing is waited for (default: {_LISTEN}); while medroi-recv listens "
+        "there, another port, and --serve names that one",
     )
     parser.add_argument(
         "--address",

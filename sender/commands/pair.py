@@ -28,11 +28,15 @@ def pair(words: Sequence[str]) -> ExitCode:
         MedroiError: the two have not paired.
     """
     from protocol.limits import PROTOCOL_VERSION
+    from shared.audit import AuditLog
+    from shared.audit_command import SENT
+    from shared.folders import state_folder
     from shared.loop import run_on_loop
     from shared.role import Role
     from shared.transports.pairing import Naming, accept
     from shared.trust.proof import Claim
     from shared.trust.sites import read_sites, site_folder
+    from shared.trust.sites_command import note_pairing
 
     options = _parser().parse_args(words)
     folder = site_folder(folder_named(options))
@@ -48,6 +52,7 @@ def pair(words: Sequence[str]) -> ExitCode:
             now_s=time.time(),
         )
     )
+    note_pairing(AuditLog(state_folder() / SENT), site)
     print(f"paired with {site.name}: medroi-send STUDY --to {site.name}")
     return ExitCode.OK
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared.errors import SettingsError
@@ -40,6 +40,12 @@ class Credentials:
     def has_tls(self) -> bool:
         """Whether a listener with these speaks TLS, and so may be anywhere."""
         return self.identity is not None or self.pki is not None
+
+    def expecting(self, host: str) -> Credentials:
+        """These, for a host that is dialled by another address than its own."""
+        if self.pki is None or self.pki.peers:
+            return self
+        return replace(self, pki=replace(self.pki, peers=(host,)))
 
     def key_to_dial(self) -> SharedKey:
         """The one key.

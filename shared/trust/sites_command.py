@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.errors import ExitCode
+from shared.audit import AuditLog
+from shared.audit_command import RECEIVED, SENT
+from shared.errors import ExitCode, MedroiError
+from shared.folders import state_folder
 from shared.trust.identity import default_folder
 from shared.trust.sites import forget_site, read_sites, site_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared.audit import Fact
+    from shared.trust.sites import Site
+
 
 def receiver_sites(words: Sequence[str]) -> ExitCode:
     """Run ``medroi-recv sites``."""
-    return _sites("medroi-recv sites", words)
+    return _sites("medroi-recv sites", RECEIVED, words)
 
 
 def sender_sites(words: Sequence[str]) -> ExitCode:
     """Run ``medroi-send sites``."""
-    return _sites("medroi-send sites", words)
+    return _sites("medroi-send sites", SENT, words)
 
 
 def add_folder_flag(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +52,20 @@ def folder_named(options: argparse.Namespace) -> Path:
     return named or default_folder()
 
 
-def _sites(command: str, words: Sequence[str]) -> ExitCode:
+def note_pairing(log: AuditLog, site: Site) -> None:
+    """Write down that there is one more who may come, or be gone to; a full disk is told."""
+    where = site.url.partition("#")[0]
+    _note(log, "paired", {"site": site.name, "invitation": site.invitation, "where": where})
+
+
+def _note(log: AuditLog, what: str, facts: dict[str, Fact]) -> None:
+    try:
+        log.note(what, facts)
+    except (OSError, MedroiError) as error:
+        print(f"nothing is written down in {log.path}: {error}", file=sys.stderr)
+
+
+def _sites(command: str, log: str, words: Sequence[str]) -> ExitCode:
     parser = argparse.ArgumentParser(prog=command, description="The sites that this one knows.")
     parser.add_argument("--forget", metavar="NAME", help="this one is a stranger from now on")
     add_folder_flag(parser)
@@ -53,6 +73,7 @@ def _sites(command: str, words: Sequence[str]) -> ExitCode:
     folder = site_folder(folder_named(options))
     if options.forget:
         forget_site(folder, options.forget)
+        _note(AuditLog(state_folder() / log), "forgotten", {"site": options.forget})
         print(f"{options.forget} is forgotten; its key is of no use any more")
         return ExitCode.OK
     sites = read_sites(folder)

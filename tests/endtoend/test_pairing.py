@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import nibabel
 
+from shared.audit import records
 from tests.commands import command, environment
 from tests.shared.transports.authority import Authority
 
@@ -102,6 +103,11 @@ def test_two_ends_are_paired_once_and_then_know_each_other_by_name(tmp_path: Pat
     code, said, _ = sender(tmp_path, "sites")
     assert (code, said.split()[0]) == (0, "lab")
     assert sender(tmp_path, "sites", "--forget", "lab")[0] == 0
+    told = records(tmp_path / "site" / "medroi" / "audit-sent.jsonl")
+    assert (told[0]["what"], told[0]["site"], told[-1]["what"]) == ("paired", "lab", "forgotten")
+    theirs = records(tmp_path / "clinic" / "medroi" / "audit-received.jsonl")
+    assert (theirs[0]["what"], theirs[0]["invitation"]) == ("paired", told[0]["invitation"])
+    assert [each["peer"] for each in theirs if each["what"] == "stored"] == ["lab"]
     assert sender(tmp_path, *STUDY, "--to", "lab")[0] == 2
 
 
@@ -144,5 +150,6 @@ def test_certificates_of_a_hospitals_authority_take_the_place_of_a_pairing(tmp_p
         assert re.fullmatch(r"wss://127\.0\.0\.1:\d+/", url)
         code, _, said = sender(tmp_path, *STUDY, "--to", url, *files("hill.example"))
         assert (code, "certificate" in said) == (4, True), said
-        assert sender(tmp_path, *STUDY, "--to", url, *files("lab.example")) == (0, "", "")
+        link = ("--link", "rate=20M,rtt=10ms")
+        assert sender(tmp_path, *STUDY, "--to", url, *files("lab.example"), *link) == (0, "", "")
         assert process.wait(20) == 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import uvloop
+from pydicom.data import get_testdata_file
 
 from shared.errors import (
     AuthenticationError,
@@ -25,8 +26,11 @@ from shared.errors import (
 )
 from shared.transports.webrtc.connect import make_answer, make_offer
 from shared.transports.websocket import dial
+from shared.trust.keys import make_key
 from shared.trust.proof import REPLY_BYTES
+from shared.trust.sites import Site, site_folder, store_site
 from tests.contracts.transport import MAX_FRAME_BYTES
+from tests.shared.transports.authority import Authority
 from tests.shared.transports.test_websocket_proof import taken
 from tests.shared.transports.trusted import (
     LIMIT,
@@ -43,6 +47,7 @@ from tests.shared.transports.webrtc.ends import LOOPBACK, keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
 
     Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -256,3 +261,32 @@ def test_a_description_or_a_certificate_that_is_not_the_one_gets_no_channel_data
                 assert ear.heard == []
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("which", ["key", "site", "pki"])
+def test_a_secret_that_others_may_read_opens_no_connection(
+    which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sender.cli import main
+
+    hospital = Authority(tmp_path / "hospital")
+    certificate, secret = hospital.issue("lab.example")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.3)
+        url = f"wss://127.0.0.1:{listener.getsockname()[1]}"
+        pinned = f"{url}/#{'ab' * 32}"
+        key = tmp_path / "clinic.key"
+        make_key(key)
+        folder = site_folder(tmp_path / "identity")
+        store_site(folder, Site("clinic", b"k" * 32, pinned, "0" * 16, 0))
+        pki = ("--pki-ca", hospital.path, "--pki-cert", certificate, "--pki-key", secret)
+        flags: dict[str, tuple[object, ...]] = {
+            "key": ("--to", pinned, "--key", key),
+            "site": ("--to", "clinic", "--identity", tmp_path / "identity"),
+            "pki": ("--to", url, *pki),
+        }
+        {"key": key, "site": folder / "clinic.site", "pki": secret}[which].chmod(0o644)
+        assert main([str(get_testdata_file("CT_small.dcm")), *map(str, flags[which])]) == 2
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    assert "others may use it; chmod 600" in capsys.readouterr().err
