@@ -83,7 +83,7 @@ def name_site(options: argparse.Namespace, flag: str) -> None:
         SettingsError: there is no such site, or it has no address.
     """
     named = getattr(options, flag)
-    if not named or "://" in named:
+    if not named or ":" in named or "/" in named:  # an address, or what should have been one
         return
     site = read_site(_sites(options), named)
     if not site.url:
