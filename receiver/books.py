@@ -8,6 +8,7 @@ endpoint; it does not keep a study from arriving.
 from __future__ import annotations
 
 import shutil
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from shared.workers import Workers
 
 
+_LOOK = "studies"
+_SEEN_EVERY_S = 10.0
+_MOST_SEEN = 1024
+
+
 class Books:
     """A `Watcher` of every session of a clinic."""
 
@@ -39,6 +45,8 @@ class Books:
         self._say = say
         self._is_failing = False
         self._concluded_bytes = 0
+        self._seen: dict[tuple[str, bytes], tuple[float, tuple[bool | None, tuple[int, ...]]]] = {}
+        """By viewer and session: when it was last written down what was shown, and what it was."""
         self._sessions: Callable[[], Iterable[ReceivingSession]] = tuple
         self.metrics = metrics = Metrics()
         self._ended = metrics.counter(
@@ -118,8 +126,23 @@ class Books:
         self._say(sentence)
 
     def viewed(self, asked: str, session: ReceivingSession, by: str) -> None:
-        """A viewer was shown where a study stands, or has had it change its order."""
+        """A viewer was shown where a study stands, or has had it change its order.
+
+        Viewers look several times a second: what one was shown is written down when it has changed,
+        and no more often than every `_SEEN_EVERY_S`, unless it has become exact.
+        """
         self._views.add(word=asked)
+        seen = session.exact, tuple(volume.whole.at[Quality.VERIFIED] for volume in session.volumes)
+        key, now_s = (by, session.inbox.session), time.monotonic()
+        before = self._seen.get(key)
+        if asked == _LOOK and before is not None:
+            at_s, (was_exact, _) = before
+            recently = now_s - at_s < _SEEN_EVERY_S and was_exact == session.exact
+            if recently or before[1] == seen:
+                return
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen[key] = now_s, seen
         self._note_now(
             "viewed",
             sync=False,

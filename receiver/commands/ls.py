@@ -20,26 +20,30 @@ def ls(words: Sequence[str]) -> ExitCode:
     """Run it.
 
     Raises:
-        SettingsError: there is no such folder.
+        SettingsError: no folder is named, or there is none of that name.
     """
     from receiver.shelf import Shelf
 
     parser = argparse.ArgumentParser(
         prog="medroi-recv ls", description="The studies in a folder, the newest first."
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="of medroi-recv")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="where they are")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the same, as medroi-recv has it")
     parser.add_argument("--json", action="store_true", help="for machines")
     options = parser.parse_args(words)
-    if not options.out.is_dir():
-        raise SettingsError(f"--out {options.out}: there is no such folder")
-    studies = Shelf(options.out).studies()
+    out: Path | None = options.out or options.folder
+    if out is None or (options.out and options.folder):
+        raise SettingsError("which folder? medroi-recv ls DIR")
+    if not out.is_dir():
+        raise SettingsError(f"{out}: there is no such folder")
+    studies = Shelf(out).studies()
     if options.json:
         print(json.dumps([asdict(study) for study in studies], indent=1))
         return ExitCode.OK
     for study in studies:
         print(_line(study))
     if not studies:
-        print(f"no studies in {options.out}")
+        print(f"no studies in {out}")
     return ExitCode.OK
 
 

@@ -102,3 +102,32 @@ def test_a_full_disk_is_an_ill(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) 
 def test_two_may_look_on(clinic: Clinic, tmp_path: Path) -> None:
     honest(tmp_path / "out", FIRST, watcher=Both(clinic.books, clinic.books))
     assert clinic.told()[:2] == ["accepted", "accepted"]
+
+
+def test_a_viewer_that_looks_all_the_time_does_not_fill_the_log(
+    clinic: Clinic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = whole_session(clinic, tmp_path / "out")
+    now_s = 1000.0
+    monkeypatch.setattr("receiver.books.time.monotonic", lambda: now_s)
+    session.exact = None
+
+    def views() -> int:
+        return clinic.told().count("viewed")
+
+    for _ in range(5):
+        clinic.books.viewed("studies", session, "one")
+    assert views() == 1
+    clinic.books.viewed("studies", session, "two")
+    assert views() == 2
+    clinic.books.viewed("focus", session, "one")  # a deed is always written down
+    assert views() == 3
+    now_s += 60
+    clinic.books.viewed("studies", session, "one")  # it has not changed
+    assert views() == 3
+    session.exact = True
+    clinic.books.viewed("studies", session, "one")
+    assert views() == 4
+    monkeypatch.setattr("receiver.books._MOST_SEEN", 1)
+    clinic.books.viewed("studies", session, "three")
+    assert views() == 5

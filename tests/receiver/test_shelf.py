@@ -188,3 +188,7 @@ def test_the_command_lists_for_people_and_machines(
     assert [each["state"] for each in found] == ["unfinished"] * 3 + ["exact"]
     with pytest.raises(SettingsError, match="there is no such folder"):
         ls(["--out", str(tmp_path / "none")])
+    assert ls([str(tmp_path)]) is ExitCode.OK
+    for words in ([], [*where, str(tmp_path)]):
+        with pytest.raises(SettingsError, match="which folder"):
+            ls(words)
