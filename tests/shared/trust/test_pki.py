@@ -6,9 +6,14 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from shared.errors import AuthenticationError, SettingsError
+from shared.role import Role
+from shared.trust.credentials import Credentials
+from shared.trust.keys import SharedKey
 from shared.trust.pki import check_peer, load_into, open_pki, pki_key
+from shared.trust.proof import Claim
 from tests.shared.transports.authority import Authority
 
 if TYPE_CHECKING:
@@ -74,3 +79,30 @@ def test_what_is_proven_differs_by_either_certificate() -> None:
         pki_key("n", near * 32, far * 32).secret for near in (b"a", b"b") for far in (b"a", b"b")
     }
     assert len(keys) == 4
+
+
+def test_a_key_under_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
+    hospital = Authority(tmp_path / "hospital")
+    certificate, key = hospital.issue("lab.example")
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        loaded.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(SettingsError, match="without a password"):
+        load_into(
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), open_pki(hospital.path, certificate, key, [])
+        )
+
+
+def test_a_host_that_is_dialled_by_another_address_keeps_its_name(tmp_path: Path) -> None:
+    pki = Authority(tmp_path / "hospital").pki("lab.example")
+    plain = Credentials(Claim(Role.SENDER, 1), (SharedKey("lab", b"k" * 32),))
+    assert plain.expecting("clinic") is plain
+    made = Credentials(Claim(Role.SENDER, 1), (), pki=pki).expecting("clinic")
+    assert made.pki
+    assert made.pki.peers == ("clinic",)
+    assert made.expecting("other") is made
