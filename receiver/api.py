@@ -116,7 +116,7 @@ class Api:
             token.encode(errors="replace"), self._token.encode()
         )
 
-    def _answer(self, text: str | bytes, by: str) -> dict[str, Any]:
+    def _answer(self, text: str | bytes, by: str = "") -> dict[str, Any]:
         try:
             asked = _fields(text)
             match asked.get("do"):
