@@ -6,6 +6,7 @@ from typing import assert_never
 
 from protocol import messages as m
 from shared.errors import (
+    DiskError,
     IntegrityError,
     MedroiError,
     PeerRefused,
@@ -17,13 +18,16 @@ from shared.errors import (
 def farewell_of(error: BaseException | None, end: m.Role) -> tuple[m.Why, str]:
     """What to tell the peer when this end leaves because of an error, or of none (told to stop).
 
-    Only faults of the peer are told in full: our own errors may name files or patients.
+    Only faults of the peer are told in full: our own errors may name files or patients. A disk's
+    words do not.
     """
     match error:
         case RemoteProtocolError():
             return m.Why.FAULT, str(error)
         case IntegrityError():
             return m.Why.INTEGRITY, str(error)
+        case DiskError():
+            return m.Why.STOPPED, f"its disk does not take the study: {error.words}"
         case None:
             return m.Why.STOPPED, f"the {end.value} was stopped"
         case _:

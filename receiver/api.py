@@ -23,6 +23,7 @@ import http
 import json
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,6 +57,10 @@ _REFUSED = 1008
 """Policy violation (RFC 6455, section 7.4.1)."""
 
 
+OnView = Callable[[str, "ReceivingSession", str], None]
+"""Hears what a viewer has asked for, of which study, and which viewer it is."""
+
+
 class Rooms(Protocol):
     """The clinic, as a viewer sees it."""
 
@@ -71,8 +76,10 @@ class _Refusal(Exception):
 class Api:
     """Answers viewers. `serving` opens it."""
 
-    def __init__(self, rooms: Rooms, token: str) -> None:
+    def __init__(self, rooms: Rooms, token: str, on_view: OnView = lambda *_: None) -> None:
+        """``on_view`` hears what was asked of which study, and by whom."""
         self._rooms = rooms
+        self._on_view = on_view
         self._token = token
         self._viewers = 0
 
@@ -98,8 +105,9 @@ class Api:
             await connection.close(_REFUSED, "the first message must carry the token")
             return
         await connection.send(json.dumps({"ok": True}))
+        by = str(connection.id)
         async for text in connection:
-            await connection.send(json.dumps(self._answer(text)))
+            await connection.send(json.dumps(self._answer(text, by)))
 
     def _knows(self, text: str | bytes) -> bool:
         try:
@@ -110,20 +118,23 @@ class Api:
             token.encode(errors="replace"), self._token.encode()
         )
 
-    def _answer(self, text: str | bytes) -> dict[str, Any]:
+    def _answer(self, text: str | bytes, by: str = "") -> dict[str, Any]:
         try:
             asked = _fields(text)
             match asked.get("do"):
                 case "studies":
-                    return {
-                        "ok": True,
-                        "studies": [_about(each) for each in self._rooms.sessions()],
-                    }
+                    seen = list(self._rooms.sessions())
+                    for each in seen:
+                        self._on_view("studies", each, by)
+                    return {"ok": True, "studies": [_about(each) for each in seen]}
                 case "focus":
                     session = self._session(asked)
                     session.focus(_focus(asked, session))
+                    self._on_view("focus", session, by)
                 case "pause" | "resume" as wish:
-                    self._session(asked).pause(paused=wish == "pause")
+                    session = self._session(asked)
+                    session.pause(paused=wish == "pause")
+                    self._on_view(wish, session, by)
                 case _:
                     raise _Refusal('expected "do" to be studies, focus, pause or resume')
         except _Refusal as refusal:
@@ -138,7 +149,9 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(rooms: Rooms, host: str, port: int, out: Path) -> AsyncIterator[str]:
+async def serving(
+    rooms: Rooms, host: str, port: int, out: Path, on_view: OnView = lambda *_: None
+) -> AsyncIterator[str]:
     """Answer viewers of this machine for as long as the context lasts; gives the URL.
 
     Raises:
@@ -154,7 +167,7 @@ async def serving(rooms: Rooms, host: str, port: int, out: Path) -> AsyncIterato
     try:
         _leave_token(path, token)
         server = await serve(
-            Api(rooms, token).take,
+            Api(rooms, token, on_view).take,
             host,
             port,
             process_request=_gate,

@@ -88,7 +88,9 @@ class Channels:
         async with answer:
             visit.say(m.ChannelAnswer(offer.number, answer.sdp.encode(), ""))
             key = ChannelKey(offer.secret, Role.RECEIVER, generation=offer.number)
-            return await answer.connect(key)
+            transport = await answer.connect(key)
+        transport.proven = getattr(visit.transport, "proven", None)
+        return transport
 
     def _decline(self, visit: Visit, offer: m.ChannelOffer, reason: str) -> None:
         visit.say(m.ChannelAnswer(offer.number, b"", reason))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from protocol import limits
+from receiver.books import Books
 from receiver.channels import Channels
 from receiver.decode import ChildDecoders
 from receiver.dialling import Dialling
@@ -17,12 +18,18 @@ from receiver.log import SessionLog
 from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
+from receiver.shelf import Rules, Shelf
 from receiver.store import TOKEN_NAME, folder_of
 from receiver.visit import Visit
+from receiver.watch import Both
+from shared.audit import AuditLog
+from shared.audit_command import RECEIVED
 from shared.clock import SystemClock
 from shared.display import Display, Progress, open_display
-from shared.errors import ExitCode, MedroiError, SettingsError, TransportClosed
+from shared.errors import DiskError, ExitCode, MedroiError, SettingsError, TransportClosed
+from shared.folders import state_folder
 from shared.layer import Quality
+from shared.metrics_server import serving_metrics
 from shared.report import write_report
 from shared.tasks import one_error
 from shared.timeline import Timeline
@@ -44,6 +51,8 @@ if TYPE_CHECKING:
 
 _SHOW_EVERY_S = 0.2
 _CLOSE_S = 2.0
+_FULL_S = 1.0
+_TIDY_EVERY_S = 3600.0
 _MAX_WAITING = 16
 """Sessions without a connection that are kept ready; more are left to the disk."""
 
@@ -63,6 +72,12 @@ class Reception:
     api: tuple[str, int] | None = None
     """Where viewers of this machine are answered; None for nowhere."""
     ways: Ways = field(default_factory=Ways)
+    audit: Path | None = None
+    """The log of who sent and saw what; None for that of the state folder."""
+    rules: Rules = field(default_factory=Rules)
+    """How long studies stay, and how much they may take."""
+    metrics: int | None = None
+    """The port where monitors of this machine are answered; None for nowhere."""
     dial: str = ""
     """A sender that listens; then nobody is listened for at ``host`` and ``port``."""
 
@@ -80,10 +95,17 @@ async def receive(reception: Reception) -> ExitCode:
     with ThreadWorkers() as workers, open_display(quiet=reception.quiet) as display:
         async with ChildDecoders() as decoders:
             await workers.run(_warm_up)
+            log = AuditLog(reception.audit or state_folder() / RECEIVED)
+            books = Books(log, workers, reception.out, display.say)
             async with (
-                Clinic(reception, workers, decoders, display) as clinic,
-                _viewers(reception, clinic) as api_url,
+                Clinic(reception, workers, decoders, display, books) as clinic,
+                _viewers(reception, clinic, books) as api_url,
+                serving_metrics(
+                    books.metrics, reception.metrics, books.ills, SystemClock()
+                ) as monitors_url,
             ):
+                if monitors_url:
+                    print(f"monitors: {monitors_url}/metrics", flush=True)
                 if reception.ways.signal:
                     _tell_viewers(reception, api_url)
                     return await _signal(reception, clinic, display)
@@ -100,7 +122,7 @@ async def _listen(reception: Reception, clinic: Clinic, display: Display, api_ur
         clinic.take,
         max_frame_bytes=limits.MAX_FRAME_BYTES,
         credentials=reception.credentials,
-        on_refused=display.say,
+        on_refused=clinic.refused,
         close_timeout_s=_CLOSE_S,
     ) as listener:
         print(f"listening on {listener.url}", flush=True)
@@ -153,14 +175,14 @@ def _tell_viewers(reception: Reception, url: str) -> None:
 
 
 @asynccontextmanager
-async def _viewers(reception: Reception, clinic: Clinic) -> AsyncIterator[str]:
+async def _viewers(reception: Reception, clinic: Clinic, books: Books) -> AsyncIterator[str]:
     if reception.api is None:
         yield ""
         return
     from receiver.api import serving
 
     host, port = reception.api
-    async with serving(clinic, host, port, reception.out) as url:
+    async with serving(clinic, host, port, reception.out, books.viewed) as url:
         yield url
 
 
@@ -183,9 +205,16 @@ class Clinic:
     """
 
     def __init__(
-        self, reception: Reception, workers: Workers, decoder: Decoder, display: Display
+        self,
+        reception: Reception,
+        workers: Workers,
+        decoder: Decoder,
+        display: Display,
+        books: Books | None = None,
     ) -> None:
         self._reception = reception
+        self._shelf = Shelf(reception.out, reception.rules)
+        self._books = books
         self._workers = workers
         self._decoder = decoder
         self._display = display
@@ -195,12 +224,17 @@ class Clinic:
         self._current: dict[bytes, _Attended] = {}
         """By study."""
         self._finding = asyncio.Lock()
+        self._full_until_s = 0.0
+        """Until then nobody is let in, as the disk has just been full."""
         self._owner = TaskOwner()
         self._channels = Channels(reception.ways, self._owner, self.take_channel, display.say)
         self._done: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
+        if books is not None:
+            books.follow(self.sessions)
 
     async def __aenter__(self) -> Self:
         await self._owner.__aenter__()
+        self._owner.start(self._tidy())
         return self
 
     async def __aexit__(
@@ -236,8 +270,14 @@ class Clinic:
         finally:
             self._leave(visit, error)
 
+    def refused(self, sentence: str) -> None:
+        """A connection was refused before it was one."""
+        (self._books.refused if self._books else self._display.say)(sentence)
+
     def _leave(self, visit: Visit, error: MedroiError | None) -> None:
         session = visit.host
+        if error is not None and self._books is not None:
+            self._books.troubled(error)
         if isinstance(session, ReceivingSession):
             session.detach(visit, error)
         if not isinstance(session, ReceivingSession) or session.manifest is None:
@@ -256,6 +296,9 @@ class Clinic:
     async def _find(self, attach: m.Attach) -> ReceivingSession:
         """The session that a connection is for: at work, on the disk, or new."""
         async with self._finding:
+            # Senders of studies that a full disk has interrupted come back at once.
+            if (wait_s := self._full_until_s - self._clock.now_s()) > 0:
+                await self._clock.sleep_s(wait_s)
             attended = self._attended.get(attach.session)
             if attended is None:
                 attended = await self._open(attach)
@@ -276,8 +319,9 @@ class Clinic:
             self._clock,
             self._reception.out,
             timeline,
-            publisher,
+            Both(publisher, self._books) if self._books else publisher,
             lambda study: self._claim(attended, study),
+            self._shelf.require,
         )
         attended = _Attended(session, timeline, publisher, asyncio.Event())
         if attach.generation > 1:
@@ -302,6 +346,8 @@ class Clinic:
                     outcome, code = _success(attended.session), ExitCode.OK
                 except MedroiError as error:
                     outcome, code = str(error), error.exit_code
+                    if isinstance(error, DiskError):
+                        self._full_until_s = self._clock.now_s() + _FULL_S
                 await attended.publisher.drain()
                 for task in beside:
                     task.cancel()
@@ -333,6 +379,10 @@ class Clinic:
             return  # a connection without a study, which has been said
         if self._current.get(session.manifest.study) is attended:
             del self._current[session.manifest.study]
+        if session.folder is not None:
+            self._shelf.release(session.folder)
+        if self._books is not None:
+            self._books.concluded(session, code)
         self._display.say(outcome)
         self._leave_report(attended, outcome, code)
         if self._reception.once and not attended.superseded and not self._done.done():
@@ -348,6 +398,23 @@ class Clinic:
                     write_report(report, path)
                 except OSError as error:
                     self._display.say(f"no report in {path}: {error.strerror or error}")
+
+    async def _tidy(self) -> None:
+        """Delete what has had its time, if the site says how long that is."""
+
+        def note(folder: str, why: str) -> None:
+            if self._books is not None:
+                self._books.deleted(folder, why)
+
+        while True:
+            busy = [each.session.folder for each in self._attended.values()]
+            spared = [folder for folder in busy if folder is not None]
+            try:
+                for folder, why in await self._workers.run(self._shelf.tidy, spared, note):
+                    self._display.say(f"deleted {self._reception.out / folder}: {why}")
+            except OSError as error:
+                self._display.say(f"not tidied: {error}")
+            await self._clock.sleep_s(_TIDY_EVERY_S)
 
     async def _show(self, session: ReceivingSession) -> None:
         before = 0

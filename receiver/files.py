@@ -35,7 +35,8 @@ _DESCRIP = {348: (148, 80), 540: (240, 80)}
 """Offset and size of ``descrip`` in NIfTI-1 and NIfTI-2 headers."""
 _PARTIAL = b"PARTIAL: see the quality map beside this file"
 _LEGEND = b"medroi: 0 missing 1 discarded 2 preview 3 bounded 4 exact 5 verified"
-_QUALITY_OFFSET = 352
+QUALITY_OFFSET = 352
+"""Of the first voxel's byte in a quality map."""
 
 
 def fill_value(dtype: np.dtype[Any]) -> float | int:
@@ -86,7 +87,7 @@ class SeriesFiles:
             stem,
             header,
             np.memmap(voxels_path, header.dtype, "r+", header.voxel_offset, header.shape),
-            np.memmap(quality_path, np.uint8, "r+", _QUALITY_OFFSET, header.shape),
+            np.memmap(quality_path, np.uint8, "r+", QUALITY_OFFSET, header.shape),
         )
         if not resumed:
             fill = fill_value(np.dtype(header.dtype))
@@ -165,6 +166,11 @@ class SeriesFiles:
         return path
 
 
+def series_bytes(header: SeriesHeader) -> int:
+    """What a series takes from the start: its voxels and its quality map."""
+    return sum(_sizes(header))
+
+
 def remove_series(folder: Path, stem: str) -> None:
     """Take away what there is of a growing series; and its folder, if nothing else is in it."""
     for name in (_partial, _quality, _journal, _previews, _headers):
@@ -197,7 +203,7 @@ def _sizes(header: SeriesHeader) -> tuple[int, int]:
     """Bytes of the voxels' file and of the quality map."""
     z, y, x = header.shape
     voxels = z * y * x
-    return header.voxel_offset + voxels * np.dtype(header.dtype).itemsize, _QUALITY_OFFSET + voxels
+    return header.voxel_offset + voxels * np.dtype(header.dtype).itemsize, QUALITY_OFFSET + voxels
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -221,7 +227,7 @@ def _quality_header(shape: Triple, affine: Affine) -> bytes:
     header.set_sform(np.reshape(affine, (4, 4)), code=1)
     header.set_xyzt_units("mm")
     header["descrip"] = _LEGEND
-    header["vox_offset"] = _QUALITY_OFFSET
+    header["vox_offset"] = QUALITY_OFFSET
     header["magic"] = b"n+1"
     return bytes(header.binaryblock)
 

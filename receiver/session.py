@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from shared.clock import Clock
     from shared.timeline import Timeline
     from shared.transports.base import TransportStats
+    from shared.trust.proof import Proven
     from shared.workers import Workers
 
 _HEARD = 64
@@ -76,7 +77,9 @@ class ReceivingSession:
         timeline: Timeline,
         watcher: Watcher,
         claim: Callable[[bytes], Awaitable[None]],
+        require: Callable[[Path, m.Manifest], None] = lambda *_: None,
     ) -> None:
+        """``require`` raises an `OSError` in a sentence where there is no room for a study."""
         self.inbox = Inbox(session)
         self._decoder = decoder
         self._workers = workers
@@ -84,6 +87,7 @@ class ReceivingSession:
         self._timeline = timeline
         self._watcher = watcher
         self._claim = claim
+        self._require = require
         self._visits: list[Visit] = []
         self._current = 0
         """The generation that has the session: the newest that has brought anything."""
@@ -100,6 +104,8 @@ class ReceivingSession:
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self.stats: TransportStats | None = None
         """Of the newest connection."""
+        self.peer: str | None = None
+        """What the key is called that the newest WebSocket has proven; None where there is none."""
         self.folder: Path | None = None
         """Where the study is put; None before its manifest is accepted."""
         self.quarantine: Quarantine | None = None
@@ -238,6 +244,8 @@ class ReceivingSession:
         self._timeline.mark(m.Mark.CONNECTED.value)
         self._visits.append(visit)
         self.stats = visit.transport.stats()
+        proven: Proven | None = getattr(visit.transport, "proven", None)  # not of a data channel
+        self.peer = proven.key_name if proven else self.peer
         self._changed.set()
 
     def detach(self, visit: Visit, error: MedroiError | None) -> None:
@@ -321,6 +329,7 @@ class ReceivingSession:
             await self._claim(manifest.study)
             folder = study_folder(self._out, manifest)
             try:
+                await self._workers.run(self._require, folder, manifest)
                 self.volumes += await self._workers.run(open_volumes, folder, manifest)
                 self._log = await self._workers.run(SessionLog.create, folder, self.inbox.session)
             except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from receiver.compose import GrowingVolume
 from receiver.files import remove_series
 from receiver.log import NAME, session_of
-from shared.errors import InputError
+from shared.errors import DiskError
 from shared.folders import own_folder
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def disk_errors(out: Path) -> Iterator[None]:
     """What the clinic's disk does not take ends one session and no other.
 
     Raises:
-        InputError: instead of an `OSError` inside.
+        DiskError: instead of an `OSError` inside.
     """
     try:
         yield
     except OSError as error:
-        raise InputError(out, f"the study is not taken: {error.strerror or error}") from error
+        raise DiskError(out, error.strerror or str(error)) from error

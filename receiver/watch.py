@@ -43,3 +43,30 @@ class NoWatcher:
 
     async def ended(self, session: ReceivingSession) -> None:
         """See `Watcher`."""
+
+
+class Both:
+    """Two who look on, one after the other."""
+
+    def __init__(self, first: Watcher, second: Watcher) -> None:
+        self._watchers = first, second
+
+    async def began(self, session: ReceivingSession) -> None:
+        """See `Watcher`."""
+        for watcher in self._watchers:
+            await watcher.began(session)
+
+    async def reached(self, session: ReceivingSession, series: int, mark: Mark) -> None:
+        """See `Watcher`."""
+        for watcher in self._watchers:
+            await watcher.reached(session, series, mark)
+
+    async def demoted(self, session: ReceivingSession, series: int, layers: int) -> None:
+        """See `Watcher`."""
+        for watcher in self._watchers:
+            await watcher.demoted(session, series, layers)
+
+    async def ended(self, session: ReceivingSession) -> None:
+        """See `Watcher`."""
+        for watcher in self._watchers:
+            await watcher.ended(session)

@@ -11,10 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sender.commands import subcommand
+from shared.audit_command import SENT, add_audit_flag
 from shared.errors import ExitCode, MedroiError, SettingsError
+from shared.metrics_server import add_metrics_flag
 from shared.software import SOFTWARE
 from shared.transports.webrtc.flags import Choice, add_transport_flags, ways_of
-from shared.trust.flags import add_trust_flags, credentials_of
+from shared.trust.flags import add_trust_flags, credentials_of, name_site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
     from sender.settings import SendSettings
     from sender.transfer import Transfer
 
-KEPT_WORDS = ("pair", "serve", "config", "echo", "doctor")
-"""Subcommands to come: a study of that name is written ./pair."""
+KEPT_WORDS = ("serve", "config", "echo", "doctor")
+"""Subcommands to come: a study of that name is written ./serve."""
 
 _QUEUE = "queue"
 """``medroi-send queue`` shows who sends from here; a study of that name is ./queue."""
@@ -38,9 +41,10 @@ exit codes: 0 stored and verified, 2 usage, 3 input refused, 4 peer refused,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(_run(options))
+        run = subcommand(words[0]) if words else None
+        return int(run(words[1:]) if run else _run(_parser().parse_args(words)))
     except MedroiError as error:
         print(f"medroi-send: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -84,7 +88,7 @@ def _send(options: argparse.Namespace) -> ExitCode:
     from shared.loop import run_on_loop
 
     for path in options.study:
-        if path in (*KEPT_WORDS, _QUEUE):
+        if path in (*KEPT_WORDS, _QUEUE) or subcommand(path):
             raise SettingsError(f"{path!r} is kept for a subcommand; the file is ./{path}")
     if options.report is not None:
         _check_report(options.report)
@@ -120,6 +124,7 @@ def _transfer(options: argparse.Namespace, settings: SendSettings) -> Transfer:
     from shared.role import Role
     from shared.trust.proof import Claim
 
+    name_site(options, "to")
     ways = ways_of(options)
     claim = Claim(Role.SENDER, PROTOCOL_VERSION)
     if options.listen and (options.to or options.link):
@@ -142,6 +147,8 @@ def _transfer(options: argparse.Namespace, settings: SendSettings) -> Transfer:
         ways=ways,
         bwlimit=parse_bwlimit(options.bwlimit) if options.bwlimit else None,
         urgency=Urgency(options.priority),
+        audit=options.audit,
+        metrics=options.metrics,
     )
 
 
@@ -189,7 +196,8 @@ def _seconds(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medroi-send",
-        description="Send a study to a clinic, its region of interest first, down to the last bit.",
+        description="Send a study to a clinic, its region of interest first, down to the last bit. "
+        "Also: medroi-send pair, sites, audit (each has --help).",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -199,7 +207,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STUDY",
         help="NIfTI files, DICOM files or folders of them; 'queue' lists who sends from here",
     )
-    parser.add_argument("--to", metavar="URL", help="what medroi-recv printed")
+    parser.add_argument(
+        "--to", metavar="SITE|URL", help="a paired site, or what medroi-recv printed"
+    )
     parser.add_argument(
         "--listen", metavar="HOST:PORT", help="instead: wait for medroi-recv --dial"
     )
@@ -218,6 +228,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preview-codec", default="hevc", metavar="NAME")
     parser.add_argument("--background", choices=("keep", "discard"), default="keep")
     _add_queue_flags(parser)
+    add_audit_flag(parser, SENT)
+    add_metrics_flag(parser)
     add_trust_flags(parser)
     add_transport_flags(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors")

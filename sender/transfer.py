@@ -13,11 +13,15 @@ from urllib.parse import quote
 from protocol import limits
 from protocol.messages import Mark
 from sender import bwlimit, turns
+from sender.books import Books
 from sender.turns import Turn, Urgency, clinic_folder
+from shared.audit import AuditLog
+from shared.audit_command import SENT
 from shared.clock import SystemClock, local_minute
 from shared.display import open_display
 from shared.errors import ExitCode, MedroiError
 from shared.folders import state_folder
+from shared.metrics_server import serving_metrics
 from shared.tasks import one_error
 from shared.timeline import Course, Timeline
 from shared.transports.webrtc.flags import Choice, Ways
@@ -68,6 +72,10 @@ class Transfer:
     bwlimit: Timetable | None = None
     urgency: Urgency = Urgency.ROUTINE
     ways: Ways = field(default_factory=Ways)
+    audit: Path | None = None
+    """The log of who sent what; None for that of the state folder."""
+    metrics: int | None = None
+    """The port where monitors of this machine are answered; None for nowhere."""
     listen: str = ""
     """Where to wait for a receiver that dials; then ``url`` says nothing."""
 
@@ -87,6 +95,7 @@ class _Run:
     study: Study | None = None
     session: SendingSession | None = None
     course: Course = field(default_factory=Course)
+    books: Books | None = None
 
 
 async def send(transfer: Transfer) -> ExitCode:
@@ -99,7 +108,14 @@ async def send(transfer: Transfer) -> ExitCode:
     outcome, code = "a fault of medroi itself", ExitCode.UNEXPECTED
     try:
         with one_error(), ThreadWorkers() as workers, open_display(quiet=transfer.quiet) as display:
-            await _send(transfer, run, workers, display)
+            log = AuditLog(transfer.audit or state_folder() / SENT)
+            run.books = books = Books(log, transfer.where, transfer.credentials, display.say)
+            async with serving_metrics(
+                books.metrics, transfer.metrics, books.ills, SystemClock()
+            ) as monitors_url:
+                if monitors_url:
+                    print(f"monitors: {monitors_url}/metrics", flush=True)
+                await _send(transfer, run, workers, display)
             outcome, code = _success(run), ExitCode.OK
             display.say(outcome)
     except MedroiError as error:
@@ -109,6 +125,8 @@ async def send(transfer: Transfer) -> ExitCode:
         outcome, code = "stopped; the same command goes on from here", ExitCode.INTERRUPTED
         raise
     finally:
+        if run.books is not None:
+            run.books.ended(code)
         if transfer.report is not None:
             _leave_report(transfer, run, transfer.report, outcome, code)
     return code
@@ -160,13 +178,15 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             run.timeline,
             random.SystemRandom(),
             open_spool=partial(_open_spool, transfer, display),
-            on_mark=lambda mark: display.say(_mark_line(run, mark)),
-            on_trouble=lambda error: display.say(_trouble_line(error)),
+            on_mark=lambda mark: _tell_mark(run, mark, display),
+            on_trouble=lambda error: _tell_trouble(run, error, display),
             on_answer=lambda series: display.say(_answer_line(run, series)),
             give_up_s=transfer.give_up_s,
             try_s=TRY_S if signalled else paths.try_s,
         )
         session = run.session
+        if run.books is not None:
+            run.books.follow(session)
         beside = [
             group.create_task(_show(run, session, display)),
             group.create_task(paths.keep(lambda: session.call)),
@@ -184,6 +204,8 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
 async def _prepare(transfer: Transfer, run: _Run, workers: Workers, display: Display) -> Study:
     study = await workers.run(_read, transfer)
     run.study = study
+    if run.books is not None:
+        run.books.began(study)
     for sentence in study.left_out:
         display.say(f"left out: {sentence}")
     for series in study.series:
@@ -223,7 +245,7 @@ async def _dialler(
         return signalled(transfer.ways, transfer.credentials.key_to_dial(), display.say)
     if transfer.listen:
         return await _listen(transfer, stack, display)
-    url = transfer.url
+    url, credentials = transfer.url, transfer.credentials
     if transfer.link:
         from shared.link import parse_link
         from shared.transports.relay import Relay
@@ -234,9 +256,9 @@ async def _dialler(
             Relay(parts.hostname or "", parts.port or 80, profile)
         )
         url = parts._replace(netloc=f"127.0.0.1:{relay.port}").geturl()
-    return partial(
-        dial, url, max_frame_bytes=limits.MAX_FRAME_BYTES, credentials=transfer.credentials
-    )
+        if credentials is not None:  # the name of a certificate is still the clinic's
+            credentials = credentials.expecting(parts.hostname or "")
+    return partial(dial, url, max_frame_bytes=limits.MAX_FRAME_BYTES, credentials=credentials)
 
 
 async def _listen(
@@ -303,6 +325,18 @@ async def _show(run: _Run, session: SendingSession, display: Display) -> None:
         display.show(progress, clock.now_s())
         run.course.note(run.timeline.now_s(), progress, session.sent_bytes)
         await clock.sleep_s(_SHOW_EVERY_S)
+
+
+def _tell_mark(run: _Run, mark: Mark, display: Display) -> None:
+    if run.books is not None:
+        run.books.reached(mark)
+    display.say(_mark_line(run, mark))
+
+
+def _tell_trouble(run: _Run, error: MedroiError | None, display: Display) -> None:
+    if run.books is not None:
+        run.books.troubled(error)
+    display.say(_trouble_line(error))
 
 
 def _mark_line(run: _Run, mark: Mark) -> str:

@@ -3,6 +3,7 @@
     MedroiError
     ├── SettingsError            the user: a flag, an address, a name              exit 2
     ├── InputError               the file: not ours to send, or damaged            exit 3
+    │   └── DiskError            the disk does not take it; there may be room later
     ├── ProtocolError                                                              exit 4
     │   ├── LocalProtocolError   our own code called a connection out of turn
     │   └── RemoteProtocolError  the peer broke the protocol or its limits
@@ -62,6 +63,15 @@ class InputError(MedroiError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.why}"
+
+
+class DiskError(InputError):
+    """A disk of this end's that does not take what has come. ``words`` name no file: the peer may
+    hear them."""
+
+    def __init__(self, where: object, words: str) -> None:
+        super().__init__(where, f"the study is not taken: {words}")
+        self.words = words
 
 
 class ProtocolError(MedroiError):

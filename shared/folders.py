@@ -31,6 +31,21 @@ def state_folder() -> Path:
         ) from error
 
 
+def make_folders(folder: Path) -> None:
+    """Make a folder and those it lies in, as far as they are missing, each for us alone.
+
+    ``mkdir(parents=True)`` would leave those in between open to everybody, and what is private is
+    refused in a folder that is not (XDG Base Directory Specification: "created with permission
+    0700").
+
+    Raises:
+        OSError: one of them cannot be made.
+    """
+    if not folder.parent.exists():
+        make_folders(folder.parent)
+    folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+
+
 def own_folder(folder: Path) -> None:
     """Make a folder, or take the one that is there if only we can put files into it.
 
@@ -38,7 +53,7 @@ def own_folder(folder: Path) -> None:
         OSError: it cannot be made, or is a link or another user's, who could make us write
             anywhere.
     """
-    folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    make_folders(folder)
     state = folder.lstat()
     ours = not hasattr(os, "geteuid") or state.st_uid == os.geteuid()
     shared = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

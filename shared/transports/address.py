@@ -18,7 +18,6 @@ from shared.trust.identity import parse_pin
 
 if TYPE_CHECKING:
     from shared.trust.credentials import Credentials
-    from shared.trust.identity import Identity
 
 _EXAMPLE = "an address such as ws://127.0.0.1:8765 or wss://clinic:8765/#<64 hex digits>"
 
@@ -105,13 +104,13 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-async def listening_address(host: str, port: int, identity: Identity | None) -> str:
+async def listening_address(host: str, port: int, *, secure: bool) -> str:
     """Where to listen: anywhere with TLS, else on loopback.
 
     Raises:
         SettingsError: it may not be listened there, or there is no such address.
     """
-    if identity is None:
+    if not secure:
         return (await loopback_addresses(host))[0]
     try:
         return (await resolve(host, port))[0]
@@ -119,11 +118,13 @@ async def listening_address(host: str, port: int, identity: Identity | None) -> 
         raise SettingsError(f"cannot listen on {host}: {error.strerror}") from error
 
 
-def listening_url(address: str, port: int, identity: Identity | None) -> str:
+def listening_url(address: str, port: int, *, secure: bool, pin: bytes | None = None) -> str:
     """What to dial to get to a listener: with the machine's name where it listens on all of it."""
     host = f"[{address}]" if ":" in address else address
     if address in ("0.0.0.0", "::"):
         host = socket.gethostname()
-    if identity is None:
+    if not secure:
         return f"ws://{host}:{port}"
-    return f"wss://{host}:{port}/#{identity.pin.hex()}"
+    if pin is None:  # a name of the authority's says enough
+        return f"wss://{host}:{port}/"
+    return f"wss://{host}:{port}/#{pin.hex()}"

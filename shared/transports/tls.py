@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import ssl
 from typing import TYPE_CHECKING, cast
 
@@ -21,10 +22,14 @@ from shared.errors import AuthenticationError, SettingsError, TransportClosed
 from shared.trust.identity import hash_certificate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from websockets.datastructures import HeadersLike
 
     from shared.trust.identity import Identity
 
+_CERTIFICATE_ALERT = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA)")
+"""How OpenSSL names what a peer says of a certificate of ours (RFC 8446, section 6.2)."""
 _RECORD_BYTES = 16 << 10
 """Plaintext of one record, at most (RFC 8446, section 5.1)."""
 
@@ -35,7 +40,7 @@ def listening_context(identity: Identity) -> ssl.SSLContext:
     Raises:
         SettingsError: its file does not hold a key and the certificate of it.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    context = bare_context(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0  # no session is taken up again: the pin is compared every time
     try:
         context.load_cert_chain(identity.path)
@@ -46,7 +51,7 @@ def listening_context(identity: Identity) -> ssl.SSLContext:
 
 def dialling_context() -> ssl.SSLContext:
     """TLS for a dialler, who compares the certificate itself (`Tls`)."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT)
+    context = bare_context(ssl.PROTOCOL_TLS_CLIENT)
     # The pin says which certificate, so no name, date or authority has anything to add. That the
     # peer has the certificate's key is proven all the same (RFC 8446, section 4.4.3).
     context.check_hostname = False
@@ -54,7 +59,8 @@ def dialling_context() -> ssl.SSLContext:
     return context
 
 
-def _context(kind: int) -> ssl.SSLContext:
+def bare_context(kind: int) -> ssl.SSLContext:
+    """TLS 1.3 and nothing older, for an end that says itself whom it believes."""
     # Not `ssl.create_default_context`: that one writes session keys where SSLKEYLOGFILE points.
     context = ssl.SSLContext(kind)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
@@ -64,17 +70,33 @@ def _context(kind: int) -> ssl.SSLContext:
 class Tls:
     """TLS of one connection, sans-I/O: what it has for the wire waits in `data_to_send`."""
 
-    def __init__(self, context: ssl.SSLContext, pin: bytes | None = None) -> None:
-        """The dialler's end with a pin, the listener's without."""
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        pin: bytes | None = None,
+        *,
+        dials: bool = False,
+        check: Callable[[ssl.SSLObject], None] | None = None,
+    ) -> None:
+        """The dialler's end with a pin or ``dials``, the listener's without.
+
+        ``check`` looks at a handshake that is over, and raises `AuthenticationError`.
+        """
         self._pin = pin
+        self._check = check
+        dials = dials or pin is not None
         self._from_wire, self._to_wire = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._from_wire, self._to_wire, server_side=pin is None)
+        self._tls = context.wrap_bio(self._from_wire, self._to_wire, server_side=not dials)
         self.stands = False
         """The handshake is over, and the certificate is the pinned one."""
         self.has_ended = False
         """The peer has said that it sends no more."""
-        if pin is not None:
+        if dials:
             self._shake_hands()
+
+    def peer_certificate(self) -> bytes:
+        """DER, once the handshake `stands`; empty where the peer showed none."""
+        return self._tls.getpeercert(binary_form=True) or b""
 
     def receive(self, content: bytes) -> bytes:
         """Take what came by the wire; the plaintext in it.
@@ -90,8 +112,16 @@ class Tls:
             if not self.stands:
                 self._shake_hands()
             return self._read() if self.stands else b""
+        except ssl.SSLCertVerificationError as error:
+            raise AuthenticationError(
+                f"its certificate is not good: {error.verify_message}; nothing was sent"
+            ) from error
         except ssl.SSLError as error:
             reason = error.reason or "no reason given"
+            if _CERTIFICATE_ALERT.search(reason):
+                raise AuthenticationError(
+                    f"the other end does not take our certificate ({reason})"
+                ) from error
             raise TransportClosed(f"it does not speak TLS 1.3 with us ({reason})") from error
 
     def send(self, plaintext: bytes | bytearray | memoryview) -> None:
@@ -117,12 +147,14 @@ class Tls:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return
-        if self._pin is not None:
-            certificate = self._tls.getpeercert(binary_form=True) or b""
-            if not hmac.compare_digest(hash_certificate(certificate), self._pin):
-                raise AuthenticationError(
-                    "its certificate is not the one that its address names; nothing was sent"
-                )
+        if self._pin is not None and not hmac.compare_digest(
+            hash_certificate(self.peer_certificate()), self._pin
+        ):
+            raise AuthenticationError(
+                "its certificate is not the one that its address names; nothing was sent"
+            )
+        if self._check is not None:
+            self._check(self._tls)
         self.stands = True
 
     def _read(self) -> bytes:
@@ -233,11 +265,11 @@ class SecuredConnection(Connection):
         try:
             plaintext = self.tls.receive(data)
         except AuthenticationError as error:
-            self._give_up(error)
+            self.give_up(error)
             self.transport.abort()
             return
         except TransportClosed as error:
-            self._give_up(error)
+            self.give_up(error)
             self.transport.close()  # behind the alert that says why
             return
         cast("TlsTransport", self.transport).flush()
@@ -255,7 +287,8 @@ class SecuredConnection(Connection):
             self._end_handshake()
         super().connection_lost(exc)
 
-    def _give_up(self, error: AuthenticationError | TransportClosed) -> None:
+    def give_up(self, error: AuthenticationError | TransportClosed) -> None:
+        """No TLS will stand: why is what `until_secured` raises."""
         self._tls_error = error
         self.set_connection_exc(error)
         self._end_handshake()

@@ -44,6 +44,7 @@ from shared.transports.address import (
     resolve,
 )
 from shared.transports.loopback import connect_first, loopback_addresses
+from shared.transports.pki import PkiConnection, pki_connection
 from shared.transports.proving import prove_dialling, prove_listening
 from shared.transports.tasks import TaskOwner
 from shared.transports.tls import pinned_connection
@@ -54,6 +55,7 @@ from shared.trust.proof import NO_BINDING, NONCE_BYTES, DiallingProof
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from websockets.asyncio.client import ClientConnection
     from websockets.http11 import Request, Response
 
     from shared.transports.address import Address
@@ -96,7 +98,7 @@ async def dial(
         TransportClosed: nobody answers there, or not as a listener does.
     """
     address = parse_address(url)
-    proof, pin = _proof_to_dial(address, credentials, keyless=keyless)
+    proof, made = _proof_to_dial(address, credentials, keyless=keyless)
     hosts = [] if address.secure else await loopback_addresses(address.host)
     try:
         async with asyncio.timeout(open_timeout_s):
@@ -116,12 +118,14 @@ async def dial(
                 max_size=max_frame_bytes,
                 max_queue=READ_QUEUE_FRAMES,
                 write_limit=WRITE_LIMIT_BYTES,
-                create_connection=pinned_connection(pin) if pin else None,
+                create_connection=made,
             )
     except (AuthenticationError, TransportClosed) as error:  # of TLS
         raise type(error)(f"{address.shown}: {error}") from error
     except (OSError, WebSocketException, EOFError, ValueError) as error:
-        raise _dial_error(address, error, open_timeout_s, keyed=proof is not None) from error
+        raise _dial_error(address, error, open_timeout_s, keyed=credentials is not None) from error
+    if isinstance(connection, PkiConnection):
+        proof = connection.proof
     transport = WebSocketTransport(connection, max_frame_bytes=max_frame_bytes)
     if proof is not None:
         await _prove(transport, proof, address)
@@ -130,21 +134,26 @@ async def dial(
 
 def _proof_to_dial(
     address: Address, credentials: Credentials | None, *, keyless: bool
-) -> tuple[DiallingProof | None, bytes | None]:
-    """What is to be proven, and the pin; no pin in plaintext, no proof without a key.
+) -> tuple[DiallingProof | None, type[ClientConnection] | None]:
+    """What is to be proven, if that is known before the connection; and its class, with TLS.
 
     Raises:
         SettingsError: the address and the credentials do not fit.
     """
     if credentials is None:
         if address.secure and keyless:
-            return None, pin_of(address, None)
+            return None, pinned_connection(pin_of(address, None))
         if address.secure:
             raise SettingsError(f"{address.shown}: TLS goes with a shared key: --key FILE names it")
         return None, None
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    if credentials.pki is not None:
+        if not address.secure or address.pin is not None:
+            raise SettingsError(f"{address.shown}: with --pki-ca expected wss://HOST:PORT, no pin")
+        return None, pki_connection(credentials.pki, address.host, credentials.claim, nonce)
     pin = pin_of(address, credentials) if address.secure else None
-    key, nonce = credentials.key_to_dial(), secrets.token_bytes(NONCE_BYTES)
-    return DiallingProof(key, pin or NO_BINDING, credentials.claim, nonce), pin
+    proof = DiallingProof(credentials.key_to_dial(), pin or NO_BINDING, credentials.claim, nonce)
+    return proof, pinned_connection(pin) if pin else None
 
 
 async def _prove(transport: WebSocketTransport, proof: DiallingProof, address: Address) -> None:
@@ -179,7 +188,8 @@ def _dial_error(
             return TransportClosed(f"{where} refused the connection: HTTP status {status}")
         case InvalidMessage(__cause__=EOFError()) if keyed:
             return AuthenticationError(
-                f"{where} hung up without an answer, as who does not know our key does"
+                f"{where} hung up without an answer, as who does not know our key does, or "
+                "does not take our certificate"
             )
         case _:
             # ValueError is how the library declines to be redirected away from a given socket.
@@ -203,6 +213,7 @@ async def listen(
     max_frame_bytes: int,
     credentials: Credentials | None = None,
     on_refused: Callable[[str], None] = lambda _: None,
+    on_wrong_proof: Callable[[], None] = lambda: None,
     max_connections: int = MAX_CONNECTIONS,
     open_timeout_s: float = ACCEPT_TIMEOUT_S,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
@@ -213,9 +224,10 @@ async def listen(
     """Take in connections while the ``async with`` lasts; port 0 is any free one.
 
     With an identity among the credentials TLS only, and anywhere; else plaintext, on loopback. With
-    credentials whoever does not prove a key is dropped, and ``on_refused`` is told in a sentence.
-    With an ``identity`` alone there is TLS and no proof: anybody may come, ``max_alike`` from one
-    address, for what is sealed itself.
+    credentials whoever does not prove a key is dropped, and ``on_refused`` is told in a sentence;
+    ``on_wrong_proof`` is called for each of them that tried a key. With an ``identity`` alone
+    there is TLS and no proof: anybody may come, ``max_alike`` from one address, for what is sealed
+    itself.
 
     ``ping_s``: a peer that does not answer a ping for so long is dropped; for lines without bulk.
 
@@ -229,11 +241,13 @@ async def listen(
     """
     if credentials is not None:
         identity = credentials.identity
-    address = await listening_address(host, port, identity)
+    secure = identity is not None or (credentials is not None and credentials.has_tls)
+    address = await listening_address(host, port, secure=secure)
     gate = Gate(
         credentials,
         max_connections=max_connections,
         on_refused=on_refused,
+        on_wrong_proof=on_wrong_proof,
         identity=identity,
         max_alike=max_alike,
     )
@@ -276,7 +290,8 @@ async def listen(
             raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         bound_port: int = next(iter(server.sockets)).getsockname()[1]
         try:
-            yield Listener(listening_url(address, bound_port, identity), bound_port)
+            pin = identity.pin if identity else None
+            yield Listener(listening_url(address, bound_port, secure=secure, pin=pin), bound_port)
         finally:
             owner.stop()
             await _shut(server, gate)
@@ -293,6 +308,8 @@ async def _admit(gate: Gate, transport: WebSocketTransport, guest: Guest) -> boo
         return False
     except (AuthenticationError, TransportClosed, RemoteProtocolError) as error:
         gate.refuse(guest, error)
+        if isinstance(error, AuthenticationError):
+            gate.on_wrong_proof()
         return False
     transport.begin_session(proven)
     guest.proven = True

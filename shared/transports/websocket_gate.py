@@ -15,7 +15,8 @@ import asyncio
 import ipaddress
 import math
 import secrets
-from typing import TYPE_CHECKING, Any
+import ssl
+from typing import TYPE_CHECKING, Any, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
@@ -23,7 +24,9 @@ from websockets.http11 import Request
 from websockets.protocol import State
 
 from shared.errors import AuthenticationError
-from shared.transports.tls import SecuredConnection, Tls, listening_context
+from shared.transports.tls import SecuredConnection, Tls, bare_context, listening_context
+from shared.trust.identity import hash_certificate
+from shared.trust.pki import check_peer, load_into, pki_key
 from shared.trust.proof import CHALLENGE_BYTES, NO_BINDING, NONCE_BYTES, ListeningProof
 
 if TYPE_CHECKING:
@@ -31,8 +34,11 @@ if TYPE_CHECKING:
 
     from websockets.protocol import Event
 
+    from shared.errors import TransportClosed
+    from shared.transports.tls import TlsTransport
     from shared.trust.credentials import Credentials
     from shared.trust.identity import Identity
+    from shared.trust.keys import SharedKey
 
 MAX_HANDSHAKES = 64
 """Connections beside those that may be open: in their handshake, or not proven yet."""
@@ -59,19 +65,28 @@ class Gate:
         *,
         max_connections: int,
         on_refused: Callable[[str], None],
+        on_wrong_proof: Callable[[], None] = lambda: None,
         identity: Identity | None = None,
         max_alike: int | None = None,
     ) -> None:
-        """``identity`` is for TLS; ``max_alike`` may come from one address where there is no key.
+        """``on_wrong_proof`` hears of each who tried a key that is none of ours; ``identity`` is
+        for TLS; ``max_alike`` may come from one address where there is no key.
 
         Raises `SettingsError` where the identity cannot be used.
         """
         self.credentials = credentials
+        self.pki = credentials.pki if credentials else None
         self.context = listening_context(identity) if identity else None
         self.binding = identity.pin if identity else NO_BINDING
+        if self.pki is not None:
+            self.context = bare_context(ssl.PROTOCOL_TLS_SERVER)
+            self.context.num_tickets = 0
+            load_into(self.context, self.pki)
+            self.binding = self.pki.own
         self._max_connections = max_connections
         self._max_alike = MAX_STRANGERS if credentials else max_alike
         self._on_refused = on_refused
+        self.on_wrong_proof = on_wrong_proof
         self._told_s = -math.inf
         self._untold = 0
         self.guests: set[Guest] = set()
@@ -121,6 +136,8 @@ class Guest(SecuredConnection, ServerConnection):
     """Where it comes from, as far as connections are counted."""
     _unheard_bytes = 0
     """Of its request, then of its first message, while that is not whole."""
+    _pki_key: SharedKey | None = None
+    """What it proves, where its certificate says who it is."""
     _has_spoken = False
     """It has sent that message whole, or need not send one."""
 
@@ -129,7 +146,8 @@ class Guest(SecuredConnection, ServerConnection):
         self.peer_address = str((transport.get_extra_info("peername") or ("",))[0])
         self.origin = _origin(self.peer_address)
         if self.gate.context is not None:
-            transport = self.secured(transport, Tls(self.gate.context))
+            check = self._check_peer if self.gate.pki else None
+            transport = self.secured(transport, Tls(self.gate.context, check=check))
         super().connection_made(transport)
         if not self.gate.enter(self):
             self.transport.abort()
@@ -138,6 +156,20 @@ class Guest(SecuredConnection, ServerConnection):
         """See `asyncio.Protocol`."""
         self.gate.guests.discard(self)
         super().connection_lost(exc)
+
+    def give_up(self, error: AuthenticationError | TransportClosed) -> None:
+        """TLS has failed; of a certificate that is not good our own side is told."""
+        super().give_up(error)
+        if isinstance(error, AuthenticationError):
+            cast("TlsTransport", self.transport).flush()  # the alert: of a session nothing was said
+            self.gate.tell(self, error)
+
+    def _check_peer(self, tls: ssl.SSLObject) -> None:
+        pki = self.gate.pki
+        assert pki is not None  # it is asked for with one only
+        name = check_peer(dict(tls.getpeercert() or {}), pki.peers)
+        dialler = hash_certificate(tls.getpeercert(binary_form=True) or b"")
+        self._pki_key = pki_key(name, dialler, pki.own)
 
     async def handshake(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401  (passed on)
         """TLS, and then the WebSocket's own handshake; the library holds both to one time."""
@@ -177,11 +209,18 @@ class Guest(SecuredConnection, ServerConnection):
         if credentials is None:
             return True
         nonce = secrets.token_bytes(NONCE_BYTES)
-        proof = ListeningProof(credentials.keys, self.gate.binding, credentials.claim, nonce)
+        keys = credentials.keys if self._pki_key is None else (self._pki_key,)
+        proof = ListeningProof(keys, self.gate.binding, credentials.claim, nonce)
         try:
-            self.reply = proof.reply(_challenge(request))
+            asked = _challenge(request)
         except AuthenticationError as error:
             self.gate.refuse(self, error)
+            return False
+        try:
+            self.reply = proof.reply(asked)
+        except AuthenticationError as error:
+            self.gate.refuse(self, error)
+            self.gate.on_wrong_proof()
             return False
         self.proof = proof
         return True

@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from shared.errors import SettingsError
+from shared.folders import make_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,7 @@ def private_folder(path: Path) -> None:
         SettingsError: it is a link, no folder, not ours, open to group or world, or cannot be made.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(path)
         status = os.lstat(path)
     except FileExistsError as error:
         raise SettingsError(f"{path}: expected a folder") from error

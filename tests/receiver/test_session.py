@@ -685,7 +685,8 @@ def test_a_disk_that_fails_in_the_middle_ends_the_session_and_not_the_receiver(
     assert error_of(ended, InputError).exit_code is ExitCode.INPUT_REFUSED
     assert ended.session.exact is None
     farewell = ended.peer.heard[-1]
-    assert farewell == m.Farewell(m.Why.STOPPED, "the receiver cannot go on")
+    told = "its disk does not take the study: No space left on device"
+    assert farewell == m.Farewell(m.Why.STOPPED, told)
 
 
 # -- back-pressure and stopping -------------------------------------------------------------------

@@ -12,6 +12,7 @@ EXIT_CODES = {
     "MedroiError": 1,
     "SettingsError": 2,
     "InputError": 3,
+    "DiskError": 3,
     "ProtocolError": 4,
     "LocalProtocolError": 4,
     "RemoteProtocolError": 4,
@@ -39,7 +40,9 @@ def test_success_is_zero_and_no_error_ends_with_it() -> None:
     assert 0 not in EXIT_CODES.values()
 
 
-@pytest.mark.parametrize("name", [name for name in EXIT_CODES if name != "InputError"])
+@pytest.mark.parametrize(
+    "name", [name for name in EXIT_CODES if name not in ("InputError", "DiskError")]
+)
 def test_an_error_says_its_sentence(name: str) -> None:
     assert str(getattr(errors, name)("7 voxels, 8 expected")) == "7 voxels, 8 expected"
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from shared.errors import SettingsError
-from shared.folders import SPARE_BYTES, own_folder, require_room, state_folder, sync_folder
+from shared.folders import (
+    SPARE_BYTES,
+    make_folders,
+    own_folder,
+    require_room,
+    state_folder,
+    sync_folder,
+)
 
 
 def test_state_lies_where_the_environment_says_and_else_in_the_home(
@@ -40,6 +47,16 @@ def test_a_new_folder_is_ours_alone_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "new" / "inner").stat().st_mode) == 0o700
+
+
+def test_folders_in_between_are_private_too(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        make_folders(tmp_path / "a" / "b" / "c")
+    finally:
+        os.umask(before)
+    for name in ("a", "a/b", "a/b/c"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755])

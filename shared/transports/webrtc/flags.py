@@ -102,8 +102,8 @@ def _signal(options: argparse.Namespace, choice: Choice) -> str:
     for flag in ("to", "listen", "dial", "link", "pin", "identity", *person):
         if getattr(options, flag, None):
             raise SettingsError(f"--signal does not go with --{flag}")
-    if not getattr(options, "key", None):
-        raise SettingsError("--signal goes with a shared key: --key FILE names it")
+    if not getattr(options, "key", None) and not getattr(options, "site", None):
+        raise SettingsError("--signal goes with a shared key: --key FILE names it, or --site NAME")
     signal: str = options.signal
     return signal
 

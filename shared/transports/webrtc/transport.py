@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from shared.transports.webrtc.binding import ChannelProof
+    from shared.trust.proof import Proven
 
 CLOSE_TIMEOUT_S = 10.0
 """For the peer to agree to an end; then the connection is dropped."""
@@ -79,6 +80,8 @@ class WebRtcTransport:
             raise ValueError(
                 f"expected frames of up to {pieces.WINDOW_BYTES // 2} bytes, got {max_frame_bytes}"
             )
+        self.proven: Proven | None = None
+        """What was proven on the connection over which this channel was agreed on."""
         self._pipe = pipe
         self._proof = proof
         self._max_frame_bytes = max_frame_bytes

@@ -88,9 +88,9 @@ def test_a_host_has_each_of_its_addresses_once() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::", "10.1.2.3"])
 def test_only_with_tls_is_it_listened_beyond_loopback(host: str) -> None:
-    assert asyncio.run(listening_address(host, 1, identity())) == host
+    assert asyncio.run(listening_address(host, 1, secure=True)) == host
     with pytest.raises(SettingsError, match="plaintext does not go further"):
-        asyncio.run(listening_address(host, 1, None))
+        asyncio.run(listening_address(host, 1, secure=False))
 
 
 def test_a_host_that_is_not_there_is_a_setting_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,17 +99,20 @@ def test_a_host_that_is_not_there_is_a_setting_to_mend(monkeypatch: pytest.Monke
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
-        await listening_address("nowhere.invalid", 1, identity())
+        await listening_address("nowhere.invalid", 1, secure=True)
 
     with pytest.raises(SettingsError, match=r"cannot listen on nowhere\.invalid: Name or service"):
         asyncio.run(main())
 
 
 def test_what_a_listener_prints_can_be_dialled() -> None:
-    pin, secure = identity().pin.hex(), identity()
-    assert listening_url("127.0.0.1", 9, None) == "ws://127.0.0.1:9"
-    assert listening_url("::1", 9, None) == "ws://[::1]:9"
-    assert listening_url("192.0.2.7", 9, secure) == f"wss://192.0.2.7:9/#{pin}"
+    pin = identity().pin
+    assert listening_url("127.0.0.1", 9, secure=False) == "ws://127.0.0.1:9"
+    assert listening_url("::1", 9, secure=False) == "ws://[::1]:9"
+    url = listening_url("192.0.2.7", 9, secure=True, pin=pin)
+    assert url == f"wss://192.0.2.7:9/#{pin.hex()}"
+    assert listening_url("192.0.2.7", 9, secure=True) == "wss://192.0.2.7:9/"
     for wildcard in ("0.0.0.0", "::"):
-        assert listening_url(wildcard, 9, secure) == f"wss://{socket.gethostname()}:9/#{pin}"
-    assert parse_address(listening_url("::1", 9, secure)).pin == identity().pin
+        url = listening_url(wildcard, 9, secure=True, pin=pin)
+        assert url == f"wss://{socket.gethostname()}:9/#{pin.hex()}"
+    assert parse_address(listening_url("::1", 9, secure=True, pin=pin)).pin == pin

@@ -7,10 +7,12 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.role import Role
-from shared.trust.flags import add_trust_flags, credentials_of
+from shared.trust.flags import add_trust_flags, credentials_of, name_site
 from shared.trust.identity import open_identity
 from shared.trust.keys import make_key, read_key
 from shared.trust.proof import Claim
+from shared.trust.sites import Site, site_folder, store_site
+from tests.shared.transports.authority import Authority
 
 CLAIM = Claim(Role.RECEIVER, 1)
 PIN = "ab" * 32
@@ -107,3 +109,73 @@ def test_a_key_that_is_there_is_not_made_anew(capsys: pytest.CaptureFixture[str]
         "medroi-test: a.key: it is there already, and is not overwritten\n"
     )
     assert Path("a.key").read_text() == before
+
+
+LAB = Site("lab", b"k" * 32, f"wss://clinic:8765/#{PIN}", "0" * 16, 0)
+HILL = Site("hill", b"h" * 32, "", "1" * 16, 0)
+
+
+@pytest.fixture
+def paired(state: Path) -> Path:
+    for site in (LAB, HILL):
+        store_site(site_folder(state / "medroi"), site)
+    return state / "medroi"
+
+
+def test_a_receiver_that_listens_takes_every_paired_site(paired: Path) -> None:
+    made = credentials_of(parsed(), CLAIM, listens=True)
+    assert made
+    assert [key.name for key in made.keys] == ["hill", "lab"]
+    assert made.identity == open_identity(paired)
+    one = credentials_of(parsed("--site", "lab", "--key", "a.key"), CLAIM, listens=True)
+    assert one
+    assert [key.name for key in one.keys] == ["a", "lab"]
+    assert credentials_of(parsed("--plain"), CLAIM, listens=True) is None
+    with pytest.raises(SettingsError, match="--plain goes without"):
+        credentials_of(parsed("--plain", "--site", "lab"), CLAIM, listens=True)
+
+
+def test_a_sender_that_listens_names_whom_it_waits_for(paired: Path) -> None:
+    claim = Claim(Role.SENDER, 1)
+    assert credentials_of(parsed(), claim, listens=True) is None
+    made = credentials_of(parsed("--site", "hill"), claim, listens=True)
+    assert made
+    assert [key.name for key in made.keys] == ["hill"]
+
+
+def test_a_name_stands_for_an_address_and_its_key(paired: Path) -> None:
+    options = parsed("--identity", str(paired))
+    for given, url, names in (("lab", LAB.url, ["lab"]), ("ws://here:1", "ws://here:1", [])):
+        options.to, options.site = given, []
+        name_site(options, "to")
+        assert (options.to, options.site) == (url, names)
+    options.to = None
+    name_site(options, "to")
+    options.to = "lab"
+    name_site(options, "to")
+    made = credentials_of(options, Claim(Role.SENDER, 1), listens=False)
+    assert made
+    assert made.key_to_dial() == LAB.key
+    options.to = "hill"
+    with pytest.raises(SettingsError, match="that site dials here, so it has no address"):
+        name_site(options, "to")
+
+
+def test_an_authority_takes_the_place_of_keys(tmp_path: Path) -> None:
+    hospital = Authority(tmp_path / "hospital")
+    certificate, key = hospital.issue("lab.example")
+    ca = ["--pki-ca", str(hospital.path)]
+    files = [*ca, "--pki-cert", str(certificate), "--pki-key", str(key)]
+    made = credentials_of(parsed(*files, "--pki-peer", "a", "--pki-peer", "b"), CLAIM, listens=True)
+    assert made
+    assert made.pki
+    assert (made.pki.peers, made.keys, made.identity, made.has_tls) == (("a", "b"), (), None, True)
+    assert credentials_of(parsed(*files), CLAIM, listens=False)
+    for arguments, listens, sentence in (
+        (files, True, "who listens names whose certificate is taken: --pki-peer NAME"),
+        (ca, False, "--pki-ca, --pki-cert and --pki-key go together"),
+        (["--pki-peer", "a"], False, "--pki-peer goes with --pki-ca"),
+        ([*files, "--key", "a.key"], False, "goes without --key, --site"),
+    ):
+        with pytest.raises(SettingsError, match=sentence):
+            credentials_of(parsed(*arguments), CLAIM, listens=listens)
