@@ -133,6 +133,18 @@ def test_a_farewell_is_what_the_line_was_lost_by() -> None:
     assert play(script).farewells == []
 
 
+def test_a_farewell_right_behind_the_hello_is_heard_before_anything_is_offered() -> None:
+    async def script(bench: Bench, _group: asyncio.TaskGroup) -> None:
+        bench.call.introduce(SESSION, 1, accepted=False)
+        await bench.say(HELLO, m.Farewell(m.Why.FAULT, "no study here"))
+        await asyncio.sleep(1)
+        error = await _error_of(bench.call.until_greeted())
+        assert isinstance(error, PeerRefused)
+        assert "no study here" in str(error)
+
+    play(script)
+
+
 def test_a_stranger_hears_why_before_an_attach_and_nothing_behind_one() -> None:
     async def before(bench: Bench, _group: asyncio.TaskGroup) -> None:
         bench.call.connection.greet()
