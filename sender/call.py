@@ -106,6 +106,9 @@ class Call:
         """
         self.pump.wake()
         await self._until(lambda: self.connection.state not in _UNKNOWN)
+        if self.connection.state is State.CLOSED:  # a farewell came right behind the hello
+            await self.over.wait()
+            raise self.lost or TransportClosed("the receiver has left")
 
     async def signal(self, offer: m.ChannelOffer) -> m.ChannelAnswer:
         """Offer a data channel over this call, and hear the answer.

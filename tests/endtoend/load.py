@@ -12,10 +12,13 @@ import asyncio
 import json
 import os
 import re
+import resource
+import select
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +48,8 @@ from tests.commands import command, environment
 from tests.receiver.studies import Study, entry_of, series_header
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from protocol.events import Event
     from shared.transports.base import Transport
 
@@ -64,8 +69,19 @@ class Load:
     unfairness: float
     """The fastest sender's rate over the slowest one's."""
     lag_p99_s: float
+    busy_p99_s: float
+    """CPU time of the loop's thread between two looks: its lag on a machine that is ours alone."""
     cpu_s: float
-    """Of both ends."""
+    """Of both ends, all processes and their start included."""
+    idle_lag_p99_s: float
+    """How late a process was meanwhile that had nothing else to do: the machine's own part."""
+
+    @property
+    def megabytes_per_cpu_s(self) -> float:
+        """What one core of a machine that does nothing else would carry."""
+        return self.megabytes / self.cpu_s
+
+    megabytes: float = 0.0
 
 
 def study(seed: int, megabytes: int) -> Study:
@@ -150,6 +166,7 @@ async def _dial(url: str) -> Transport:
 async def _serve(folder: Path) -> None:
     """The receiver, and how late its loop is, until it is stopped; a file tells."""
     lags: list[float] = []
+    busy: list[float] = []
     reception = Reception("127.0.0.1", 0, folder / "clinic", False, None, False, True)
     claim = Claim(Role.RECEIVER, limits.PROTOCOL_VERSION)
     credentials = Credentials(claim, (KEY,), open_identity(folder / "identity"))
@@ -157,10 +174,40 @@ async def _serve(folder: Path) -> None:
     serving = asyncio.ensure_future(receive(reception))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     while not serving.done():
-        began_s = time.monotonic()
+        began_s, cpu_s = time.monotonic(), time.thread_time()
         await asyncio.sleep(_TICK_S)
         lags.append(time.monotonic() - began_s - _TICK_S)
-    (folder / "lags.json").write_text(json.dumps([lags, time.process_time()]))
+        busy.append(time.thread_time() - cpu_s)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)  # the decoders have ended
+    cpu_s = time.process_time() + children.ru_utime + children.ru_stime
+    (folder / "lags.json").write_text(json.dumps([lags, busy, cpu_s]))
+
+
+def _idle() -> list[float]:
+    """How late sleeps end, until stdin does."""
+    lags: list[float] = []
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        began_s = time.monotonic()
+        time.sleep(_TICK_S)
+        lags.append(time.monotonic() - began_s - _TICK_S)
+    return lags
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A receiver in a process of its own, which prints its address."""
+    process = subprocess.Popen(
+        command("tests.endtoend.load", "serve", folder),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
 
 
 def measure(senders: int, megabytes: int) -> Load:
@@ -168,13 +215,14 @@ def measure(senders: int, megabytes: int) -> Load:
     with TemporaryDirectory() as name:
         folder = Path(name)
         sending = [Sender(number, megabytes) for number in range(senders)]
-        process = subprocess.Popen(
-            command("tests.endtoend.load", "serve", folder),
+        idle = subprocess.Popen(
+            command("tests.endtoend.load", "idle"),
             env=environment(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        try:
+        with idle, serving(folder) as process:
             assert process.stdout is not None
             found = re.search(r"wss?://\S+", process.stdout.readline())
             assert found, "medroi-recv did not start"
@@ -188,11 +236,9 @@ def measure(senders: int, megabytes: int) -> Load:
 
             run_on_loop(send())
             ours_s = time.process_time() - before_s
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            said, _ = idle.communicate("", timeout=30)
         assert len(list(folder.glob("clinic/*/series-1.nii"))) == senders
-        lags, theirs_s = json.loads((folder / "lags.json").read_text())
+        lags, busy, theirs_s = json.loads((folder / "lags.json").read_text())
     began_s = min(each.began_s for each in sending)
     took_s = max(each.ended_s for each in sending) - began_s
     rates = [each.size_bytes / (each.ended_s - began_s) for each in sending]
@@ -201,7 +247,10 @@ def measure(senders: int, megabytes: int) -> Load:
         round(total / took_s / 1e6, 1),
         round(max(rates) / min(rates), 2),
         round(float(np.quantile(lags, 0.99)), 4),
+        round(float(np.quantile(busy, 0.99)), 4),
         round(ours_s + theirs_s, 1),
+        round(float(np.quantile(json.loads(said), 0.99)), 4),
+        megabytes=total / 1e6,
     )
 
 
@@ -210,6 +259,9 @@ def main() -> int:
     if sys.argv[1:2] == ["serve"]:
         os.umask(0o077)
         run_on_loop(_serve(Path(sys.argv[2])))
+        return 0
+    if sys.argv[1:2] == ["idle"]:
+        print(json.dumps(_idle()))
         return 0
     senders, megabytes = (int(argument) for argument in (*sys.argv[1:], "8", "24")[:2])
     print(measure(senders, megabytes))
