@@ -1,7 +1,8 @@
 # make demo [STUDY=path] [ROI=...] [LINK=...]   the main job, seen: pictures, volume, report, plot
 # make sim [STUDY=] [LINK=] [MODE=virtual|relay|tun] [SEED=] [ROI=]   a link against a study, as a table
 # make test                                     everything that must hold
-# make test-long                                the same: 2,000 seeds, every crash point, longer fuzz and soak
+# make test-long                                the same: 2,000 seeds, every crash point, longer runs
+#                                               (python -m tests.night: a night of it, as a table)
 # make lint                                     style, types, import contracts
 # make bench                                    the figures, as tables, out/bench/*.json and *.png
 # make bench-all                                over every preset and every recorded link: hours

@@ -385,6 +385,8 @@ class Clinic:
             self._books.concluded(session, code)
         self._display.say(outcome)
         self._leave_report(attended, outcome, code)
+        for volume in session.volumes:  # or they stay until cycles are collected, studies later
+            volume.files.release()
         if self._reception.once and not attended.superseded and not self._done.done():
             self._done.set_result(code)
 

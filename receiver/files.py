@@ -134,6 +134,11 @@ class SeriesFiles:
             assert isinstance(mapped, np.memmap)
             mapped.flush()
 
+    def release(self) -> None:
+        """Let go of the maps: nobody looks at the voxels through this any more."""
+        self.voxels = np.empty((0, 0, 0), self.header.dtype)
+        self.quality = np.empty((0, 0, 0), np.uint8)
+
     def finish(self, attachment: bytes) -> Path:
         """Give the proven volume its own header and name, synced; the partial files go.
 
