@@ -9,7 +9,8 @@ eight round trips times the smallest round trip of the last ten seconds is what 
 holds. One round trip in eight the window is a quarter larger, to notice a link that became faster;
 every ten seconds it is halved for one round trip, to see the round trip without our own queue.
 Where packets are lost the window holds what the link carries during a stall as well (`stalls`);
-after a silence it opens as at first, for a link that comes back may be another one.
+after a silence it opens as at first, for a link that comes back may be another one. A transport
+with a model of the path lets out no more than that takes: above it the window steps aside.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Window:
         self._delivered_bytes = 0
         self._delivered_s = 0.0
         self._first_sent_s = 0.0
-        self._limited_bytes = 0
+        self._limited_bytes = -1
         self._rates: deque[tuple[float, float]] = deque()  # (time, bytes/s), falling
         self._rtts: deque[tuple[float, float]] = deque()  # (time, s), rising
         self._stalls = Stalls()
@@ -180,13 +181,13 @@ class Window:
                 self._delivered_bytes,
                 self._delivered_s,
                 self._first_sent_s,
-                self._delivered_bytes < self._limited_bytes,
+                self._delivered_bytes <= self._limited_bytes,
             )
         )
 
     def on_idle(self) -> None:
         """There was room and nothing to send: what is under way now will not fill the link."""
-        self._limited_bytes = max(self._sent_bytes, 1)
+        self._limited_bytes = self._sent_bytes
         self._swings.on_idle()
 
     def on_ack(self, received_bytes: int, rtt_s: float, now_s: float) -> None:

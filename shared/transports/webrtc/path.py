@@ -85,7 +85,7 @@ class PathModel:
         self._packet_bytes = packet_bytes
         self._delivered_bytes = 0
         self._delivered_s = self._first_sent_s = 0.0
-        self._limited_bytes = 0
+        self._limited_bytes = -1
         self._silence_s = -math.inf
         self._newest: Departure | None = None
         self._rates: deque[tuple[int, float, float]] = deque()  # (round, time, bytes/s), falling
@@ -149,7 +149,7 @@ class PathModel:
 
     @property
     def _is_limited(self) -> bool:
-        return self._delivered_bytes < self._limited_bytes
+        return self._delivered_bytes <= self._limited_bytes
 
     @property
     def _is_unsteady(self) -> bool:
@@ -173,7 +173,7 @@ class PathModel:
 
     def on_idle(self, in_flight_bytes: int) -> None:
         """There was room, and nothing to send."""
-        self._limited_bytes = max(self._delivered_bytes + in_flight_bytes, 1)
+        self._limited_bytes = self._delivered_bytes + in_flight_bytes
 
     def on_silence(self, now_s: float) -> None:
         """Nothing has come for so long that something is wrong: an outage, or all is lost."""

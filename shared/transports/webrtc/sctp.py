@@ -45,7 +45,7 @@ FIRST_TIMER_S = 1.0
 LEAST_TIMER_S = 0.2
 QUIET_TIMER_S = 0.5
 _TIMER_SLACK_S = 0.05
-_BURST_S = 0.01
+_BURST_S = 0.025
 """Timers come late, on a busy machine by so much; what should have left by then leaves at once."""
 _EARLY_S = 0.0005
 _DRY_S = 0.002
@@ -57,6 +57,7 @@ NEEDED = (
     "_flight_size",
     "_flight_size_decrease",
     "_flight_size_increase",
+    "_last_received_tsn",
     "_loop",
     "_mark_received",
     "_outbound_queue",
