@@ -37,8 +37,7 @@ find too little to send and take that for the link's rate."""
 _FULL_RATE_GROWTH, _FULL_RATE_ROUNDS = 1.25, 3
 _SILENCE_S, _SILENCE_RTTS = 0.5, 4.0
 """Without an acknowledgement for this long, whichever is more, the link may have changed."""
-_FRAGMENT_S, _FRAGMENT_HELD_S = 0.016, 0.010
-"""On a pipe that itself holds back, the fragment begun is all that an urgent one waits for."""
+_FRAGMENT_S = 0.016
 _PACKET_BYTES = 1380
 """Of a fragment in an Ethernet packet, behind the headers of IP, TCP, TLS, WebSocket and frame: a
 little more would take a packet of its own, 2 % of a line of 1 Mbit/s."""
@@ -125,7 +124,7 @@ class Window:
 
     @property
     def fragment_bytes(self) -> int:
-        """How large the next fragment's content may be: 10 or 16 ms of the link, whole packets."""
+        """How large the next fragment's content may be: 16 ms of the link, whole packets."""
         wanted = self._wanted_bytes
         whole = wanted >= _PACKET_BYTES and not self.is_held_below
         return wanted - wanted % _PACKET_BYTES if whole else wanted
@@ -133,9 +132,8 @@ class Window:
     @property
     def _wanted_bytes(self) -> int:
         rate = self.rate_bps / 8
-        span_s = _FRAGMENT_HELD_S if self.is_held_below else _FRAGMENT_S
         share = max(_FRAGMENT_PLAIN_BYTES, int(rate * self.rtt_s / _FRAGMENT_SHARE))
-        wanted = min(int(rate * span_s), share, self._max_fragment)
+        wanted = min(int(rate * _FRAGMENT_S), share, self._max_fragment)
         least = _FRAGMENT_MIN_BYTES if self._startup_bytes is None else _FIRST_FRAGMENT_BYTES
         return max(least, wanted)
 

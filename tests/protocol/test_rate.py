@@ -86,15 +86,6 @@ def test_over_a_transport_that_holds_back_the_window_steps_aside() -> None:
     assert window.size_bytes(1.0) == 4 << 20
 
 
-def test_there_a_fragment_is_shorter_for_it_is_all_that_an_urgent_one_waits_for() -> None:
-    fragments = []
-    for is_held_below in (False, True):
-        window = Sending(rate=5 * MBPS).until(20.0).window
-        window.is_held_below = is_held_below
-        fragments.append(window.fragment_bytes)
-    assert fragments[1] < 0.7 * fragments[0]
-
-
 def test_opening_grows_faster_than_the_kernel_does() -> None:
     window = Window(max_fragment_bytes=MAX_FRAGMENT)
     first = window.size_bytes(1.0)

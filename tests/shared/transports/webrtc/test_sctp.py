@@ -153,13 +153,27 @@ def test_every_second_packet_is_acknowledged_and_a_new_gap_at_once() -> None:
 
 def test_a_single_packet_is_acknowledged_within_the_delay() -> None:
     async def scenario(ends: WiredEnds) -> None:
-        await asyncio.sleep(1.0)
+        for _ in range(sctp.QUICK_PACKETS + 1):
+            await ends.near.send(b"short")
+            await asyncio.sleep(0.3)
         await ends.near.send(b"alone")
         await asyncio.sleep(0.05 + 0.01)
         assert ends.near_pipe.association._sent_queue
         await asyncio.sleep(sctp.ACK_DELAY_S + 0.05)
         assert not ends.near_pipe.association._sent_queue
         assert ends.near_pipe.association.retransmissions == 0
+
+    over("rate=1M,rtt=100ms,loss=0%", scenario)
+
+
+def test_the_first_packets_are_acknowledged_one_by_one() -> None:
+    async def scenario(ends: WiredEnds) -> None:
+        before = len(sacks(ends.back))
+        for _ in range(5):
+            await ends.near.send(b"short")
+            await asyncio.sleep(0.15)
+        assert len(sacks(ends.back)) - before == 5
+        assert ends.near_pipe.association._path.rtt_s < 0.1 + 0.005
 
     over("rate=1M,rtt=100ms,loss=0%", scenario)
 
