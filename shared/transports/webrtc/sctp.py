@@ -51,8 +51,8 @@ _TIMER_SLACK_S = 0.05
 _BURST_S = 0.025
 """Timers come late, on a busy machine by so much; what should have left by then leaves at once."""
 _EARLY_S = 0.0005
-_DRY_S = 0.002
-"""Without anything to send for so long, it is the session that is slow."""
+_DRY_S = 0.01
+"""Without anything to send for so long, it is the session that is slow, not the machine."""
 _REORDER_SHARE, _MOST_REORDER_SHARE = 1 / 16, 1.0
 _JUDGE_PACKETS = 4
 NEEDED = (

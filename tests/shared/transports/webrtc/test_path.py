@@ -162,6 +162,14 @@ def test_a_sender_without_work_does_not_lower_the_rate() -> None:
     assert model.rate > 0.9 * before
 
 
+def test_a_queue_ends_the_opening_even_of_a_sender_that_lacks_work_now_and_then() -> None:
+    run = Run(steady(5 * MBPS))
+    for tick in range(1, 100):
+        run.until(5.0 + tick * 0.03)
+        run.model.on_idle(run.in_flight_bytes)
+    assert run.model.phase is not Phase.STARTUP
+
+
 def test_the_window_has_its_bounds() -> None:
     assert Run(steady(2000)).until(30.0).model.window_bytes >= 4 * PACKET
     assert Run(steady(500 * MBPS), rtt_s=0.6).until(12.0).model.window_bytes <= 4 << 20
