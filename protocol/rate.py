@@ -9,7 +9,8 @@ eight round trips times the smallest round trip of the last ten seconds is what 
 holds. One round trip in eight the window is a quarter larger, to notice a link that became faster;
 every ten seconds it is halved for one round trip, to see the round trip without our own queue.
 Where packets are lost the window holds what the link carries during a stall as well (`stalls`);
-after a silence it opens as at first, for a link that comes back may be another one.
+after a silence it opens as at first, for a link that comes back may be another one. A transport
+with a model of the path lets out no more than that takes: above it the window steps aside.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ find too little to send and take that for the link's rate."""
 _FULL_RATE_GROWTH, _FULL_RATE_ROUNDS = 1.25, 3
 _SILENCE_S, _SILENCE_RTTS = 0.5, 4.0
 """Without an acknowledgement for this long, whichever is more, the link may have changed."""
-_FRAGMENT_S, _FRAGMENT_HELD_S = 0.016, 0.010
-"""On a pipe that itself holds back, the fragment begun is all that an urgent one waits for."""
+_FRAGMENT_S = 0.016
 _PACKET_BYTES = 1380
 """Of a fragment in an Ethernet packet, behind the headers of IP, TCP, TLS, WebSocket and frame: a
 little more would take a packet of its own, 2 % of a line of 1 Mbit/s."""
@@ -78,7 +78,7 @@ class Window:
         self._delivered_bytes = 0
         self._delivered_s = 0.0
         self._first_sent_s = 0.0
-        self._limited_bytes = 0
+        self._limited_bytes = -1
         self._rates: deque[tuple[float, float]] = deque()  # (time, bytes/s), falling
         self._rtts: deque[tuple[float, float]] = deque()  # (time, s), rising
         self._stalls = Stalls()
@@ -124,7 +124,7 @@ class Window:
 
     @property
     def fragment_bytes(self) -> int:
-        """How large the next fragment's content may be: 10 or 16 ms of the link, whole packets."""
+        """How large the next fragment's content may be: 16 ms of the link, whole packets."""
         wanted = self._wanted_bytes
         whole = wanted >= _PACKET_BYTES and not self.is_held_below
         return wanted - wanted % _PACKET_BYTES if whole else wanted
@@ -132,9 +132,8 @@ class Window:
     @property
     def _wanted_bytes(self) -> int:
         rate = self.rate_bps / 8
-        span_s = _FRAGMENT_HELD_S if self.is_held_below else _FRAGMENT_S
         share = max(_FRAGMENT_PLAIN_BYTES, int(rate * self.rtt_s / _FRAGMENT_SHARE))
-        wanted = min(int(rate * span_s), share, self._max_fragment)
+        wanted = min(int(rate * _FRAGMENT_S), share, self._max_fragment)
         least = _FRAGMENT_MIN_BYTES if self._startup_bytes is None else _FIRST_FRAGMENT_BYTES
         return max(least, wanted)
 
@@ -180,13 +179,13 @@ class Window:
                 self._delivered_bytes,
                 self._delivered_s,
                 self._first_sent_s,
-                self._delivered_bytes < self._limited_bytes,
+                self._delivered_bytes <= self._limited_bytes,
             )
         )
 
     def on_idle(self) -> None:
         """There was room and nothing to send: what is under way now will not fill the link."""
-        self._limited_bytes = max(self._sent_bytes, 1)
+        self._limited_bytes = self._sent_bytes
         self._swings.on_idle()
 
     def on_ack(self, received_bytes: int, rtt_s: float, now_s: float) -> None:

@@ -40,7 +40,7 @@ class Swings:
 
     A window of the best rate and one round trip is empty before such a link is fast again: on the
     LTE recordings it filled 55-67 % of them. A link swings if in more than a seventh of the last
-    ten seconds it delivered less than half of what it can.
+    ten seconds it delivered less than half of what it can, and for a minute from then on.
     """
 
     def __init__(self) -> None:

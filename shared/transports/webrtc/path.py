@@ -85,7 +85,7 @@ class PathModel:
         self._packet_bytes = packet_bytes
         self._delivered_bytes = 0
         self._delivered_s = self._first_sent_s = 0.0
-        self._limited_bytes = 0
+        self._limited_bytes = -1
         self._silence_s = -math.inf
         self._newest: Departure | None = None
         self._rates: deque[tuple[int, float, float]] = deque()  # (round, time, bytes/s), falling
@@ -149,7 +149,7 @@ class PathModel:
 
     @property
     def _is_limited(self) -> bool:
-        return self._delivered_bytes < self._limited_bytes
+        return self._delivered_bytes <= self._limited_bytes
 
     @property
     def _is_unsteady(self) -> bool:
@@ -173,7 +173,7 @@ class PathModel:
 
     def on_idle(self, in_flight_bytes: int) -> None:
         """There was room, and nothing to send."""
-        self._limited_bytes = max(self._delivered_bytes + in_flight_bytes, 1)
+        self._limited_bytes = self._delivered_bytes + in_flight_bytes
 
     def on_silence(self, now_s: float) -> None:
         """Nothing has come for so long that something is wrong: an outage, or all is lost."""
@@ -202,8 +202,8 @@ class PathModel:
         self._note_rate(newest, now_s)
         match self.phase:
             case Phase.STARTUP:
-                if ends_round and not newest.limited and newest.sent_s > self._silence_s:
-                    self._watch_growth()
+                if ends_round and newest.sent_s > self._silence_s:
+                    self._watch_growth(limited=newest.limited)
             case Phase.DRAIN:
                 if in_flight_bytes <= self.rate * self.rtt_s:
                     self._cruise(now_s, _DRAINED)
@@ -257,11 +257,14 @@ class PathModel:
         self._round_s, self._round_end_bytes = now_s, self._delivered_bytes
         self._round_least_s, self._round_most_s = math.inf, 0.0
 
-    def _watch_growth(self) -> None:
-        """Leave start-up once there is a queue, or the rate no longer grows by a quarter."""
+    def _watch_growth(self, *, limited: bool) -> None:
+        """Leave start-up once there is a queue, or the rate no longer grows by a quarter.
+
+        A queue is one whoever made it; the rate of a sender without work need not grow.
+        """
         if self.rate >= self._full_rate * _FULL_GROWTH:
             self._full_rate, self._full_rounds = self.rate, 0
-        else:
+        elif not limited:
             self._full_rounds += 1
         if self._was_busy or self._full_rounds >= _FULL_ROUNDS:
             self.phase = Phase.DRAIN

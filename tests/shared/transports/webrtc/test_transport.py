@@ -31,6 +31,7 @@ class TestWebRtc(TransportContract):
     def check_stats(self, stats: TransportStats) -> None:
         assert stats.name == "webrtc"
         assert stats.congestion == ("model" if self.use_model else "reno")
+        assert stats.holds_back is self.use_model
 
 
 class TestWebRtcOnUvloop(TestWebRtc):
