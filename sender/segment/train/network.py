@@ -51,7 +51,7 @@ class UNet(nn.Module):
                      96                                                32 mm
 
     Down by strided convolution once, then by the largest of eight; up by repetition, at last by
-    transposed convolution. It thinks at 4 mm, for at 2 mm eight times the work bought eight times
+    transposed convolution. It thinks at 4 mm, for most of the work would be at 2 mm and bought
     fewer steps of training, and draws the outline at 2 mm, from what it thinks and what it sees.
     The second channel is the head mirrored: what one side has and the other has not is suspicious.
     Instance norm: a scan is judged by its own brightness, whatever its scanner's.

@@ -6,7 +6,7 @@ A network that has seen a dozen tumours knows better where a lesion is than wher
 itself tells, for at its edge one brightness becomes another. So the voxels that the network is sure
 of, on both sides, say how bright this lesion is and how bright what lies around it, and each voxel
 near the outline is weighed by that, beside what the network says (naive Bayes). Cross-validated by
-subject it moved Dice from 0.80 to 0.82, and lowered it in none of ten.
+subject it moved Dice from 0.82 to 0.85, up in nine of ten, down in one by 0.015.
 """
 
 from __future__ import annotations
