@@ -1,10 +1,12 @@
 """``python -m sender.segment.train --data FOLDER``: train, cross-validate, score, export.
 
-    --part shipped | folds | baseline | export | scores | all      (all: one after the other)
+    --part folds | baseline | export | scores | all      (all: one after the other)
 
-Every part goes on where it was stopped (checkpoints in --work). ``export`` writes weights and graph
-to --out and prints their SHA-256, which `sender.segment.unet.weights` pins; ``scores`` writes
-scores.json beside them, from which the benchmark and the model card take the cross-validation.
+The networks of the folds are what ships, together: every scan is known to all of them but one, and
+what that one says of it is the cross-validation. Training goes on where it was stopped (checkpoints
+in --work). ``export`` writes weights and graph to --out and prints their SHA-256, which
+`sender.segment.unet.weights` pins; ``scores`` writes scores.json beside them, from which the
+benchmark and the model card take the cross-validation.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ from sender.segment.train.network import UNet
 from sender.segment.train.scans import FOLDS, SCANS, Kind
 from sender.segment.train.score import score, table
 from sender.segment.unet.network import Network
-from sender.segment.unet.weights import FOLDER, parse_safetensors
+from sender.segment.unet.weights import FOLDER, GRAPH, MEMBERS, parse_safetensors
 
 if TYPE_CHECKING:
     from sender.segment.train.score import Score
 
 _SETTINGS = Path(__file__).with_name("settings.toml")
-_PARTS = ("shipped", "folds", "baseline", "export", "scores")
+_PARTS = ("folds", "baseline", "export", "scores")
 
 
 def main() -> None:
@@ -57,11 +59,9 @@ def main() -> None:
 def _run(part: str, options: argparse.Namespace, settings: dict[str, dict[str, object]]) -> None:
     data, work = options.data, options.work
     match part:
-        case "shipped":
-            fit(examples_of(None, data), _recipe(settings, None), _path(work, None), say=True)
         case "folds":
             for fold in range(FOLDS) if options.fold is None else (options.fold,):
-                recipe = _recipe(settings, fold)
+                recipe = Recipe(**settings["network"])  # type: ignore[arg-type]
                 fit(examples_of(fold, data), recipe, _path(work, fold), say=True)
         case "baseline":
             asked = BaselineRecipe(**settings["baseline"])  # type: ignore[arg-type]
@@ -69,20 +69,24 @@ def _run(part: str, options: argparse.Namespace, settings: dict[str, dict[str, o
             (work / "baseline.json").write_text(json.dumps(dice, indent=2) + "\n")
             print(json.dumps(dice, indent=2))
         case "export":
-            for name, digest in export(_trained(work, None), options.out).items():
+            for name, digest in export(_trained(work), options.out).items():
                 print(f"{name} {digest}")
         case _:
             _score(options)
 
 
 def _score(options: argparse.Namespace) -> None:
-    """Each fold's network on its own subjects; the shipped one on those nobody learnt from."""
+    """Each fold's network on its own subjects; all of them on scans that nobody learnt from."""
+    folder = options.work / "exported"
+    export(_trained(options.work), folder)
+    graph = (folder / GRAPH.name).read_bytes()
+    members = [parse_safetensors((folder / each.name).read_bytes()) for each in MEMBERS]
     crossed: list[Score] = []
-    for fold in range(FOLDS):
-        network = _runnable(options.work, fold)
+    for fold, weights in enumerate(members):
+        network = Network(graph, weights)
         mine = [scan for scan in SCANS if scan.fold == fold]
         crossed += [score(scan, options.data, network) for scan in mine]
-    shipped = _runnable(options.work, None)
+    shipped = Network(graph, *members)
     foreign = [score(scan, options.data, shipped) for scan in SCANS if not scan.learnt]
     seen = [score(scan, options.data, shipped) for scan in SCANS if scan.kind is Kind.FLAIR]
     baseline = options.work / "baseline.json"
@@ -97,29 +101,18 @@ def _score(options: argparse.Namespace) -> None:
         print(f"\n{title}\n{table(found)}")
 
 
-def _recipe(settings: dict[str, dict[str, object]], fold: int | None) -> Recipe:
-    given = dict(settings["network"])
-    whole, folds = given.pop("cycles"), given.pop("fold_cycles")
-    cycles = whole if fold is None else folds
-    return Recipe(cycles=tuple(cycles), **given)  # type: ignore[arg-type]
+def _path(work: Path, fold: int) -> Path:
+    return work / f"fold{fold}.pt"
 
 
-def _path(work: Path, fold: int | None) -> Path:
-    return work / ("shipped.pt" if fold is None else f"fold{fold}.pt")
-
-
-def _trained(work: Path, fold: int | None) -> UNet:
-    network = UNet()
-    network.load_state_dict(torch.load(_path(work, fold), weights_only=True)["averaged"])
-    return network.eval()
-
-
-def _runnable(work: Path, fold: int | None) -> Network:
-    """As it would be shipped: through float16 and ONNX."""
-    folder = work / ("exported" if fold is None else f"exported{fold}")
-    export(_trained(work, fold), folder)
-    weights = parse_safetensors((folder / "unet.safetensors").read_bytes())
-    return Network((folder / "unet.onnx").read_bytes(), weights)
+def _trained(work: Path) -> list[UNet]:
+    """The network of each fold."""
+    found = []
+    for fold in range(FOLDS):
+        network = UNet()
+        network.load_state_dict(torch.load(_path(work, fold), weights_only=True)["averaged"])
+        found.append(network.eval())
+    return found
 
 
 if __name__ == "__main__":

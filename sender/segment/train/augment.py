@@ -1,7 +1,8 @@
-"""What makes a few scans many: turned, bent, recoloured, blurred, and given a scalp.
+"""What makes a few scans many: lesions of others, recoloured, blurred, turned, bent, given a scalp.
 
 Every change that a scanner, a sequence or a preprocessing makes to the same head should leave the
-answer as it is; so each is made at random while training.
+answer as it is; so each is made at random while training. Brightness is changed over the whole
+sight and mirrored then, as the scan of a patient would be; only then a patch is cut from both.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch.nn import functional
 from sender.segment.unet.sight import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from shared.geometry import Triple
@@ -24,12 +27,22 @@ if TYPE_CHECKING:
 _COARSE, _FINE = (0.25, 0.6), (-0.2, 0.25)
 """Logarithms of the voxel's size against the scan's 2 mm: 2.6 to 3.6 mm, where a patch holds a
 whole brain, and 1.6 to 2.6 mm. The network is run at both ends of this."""
-_COARSE_SHARE = 0.3
+_COARSE_SHARE = 0.25
+_SLAB = 16
+"""Slices of a patch that is a slice repeated."""
 
 
-_RECORED, _SCALPED, _INVERTED = 0.3, 0.2, 0.04
-"""Shares of patches whose lesion is given another core, whose brain another scalp, whose contrast
-is turned around. The first two cycles of the shipped run had half again as much of each."""
+_PASTED, _RECORED, _SCALPED, _INVERTED = 0.3, 0.15, 0.15, 0.02
+"""Shares of patches that are given another's lesion, whose lesion is given another core, whose
+brain another scalp, whose contrast is turned around."""
+_ASKEW = 2
+"""Voxels by which the mirrored scan may lie beside where it belongs: nobody lies straight."""
+_UNMIRRORED = 0.5
+"""Share of patches without a mirror image: a network that always has one takes what both sides show
+for healthy, and cuts a lesion off at the midline that it crosses. (The first 430 steps of the
+shipped networks always had one, and pasted lesions stayed in their place.)"""
+_SHIFTED = (6, 10, 14)
+"""Voxels (z, y, x) by which a pasted lesion may be moved, over the midline too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,32 +60,75 @@ class Example:
     """What is cut from it."""
     weight: float
     """How often it is looked at."""
+    pastes: bool = False
+    """Whether its lesion may be pasted into others."""
 
 
-def draw(example: Example, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """A patch of a scan, changed at random: brightness and lesion, both (1, 1, z, y, x)."""
-    stacked = np.stack((example.brightness, example.lesion, example.outside))
-    grid = _places(example, rng)
-    # What lies beyond the scan is background: shift so that zero padding means that.
-    stacked[0] -= LOWEST
-    source = torch.from_numpy(stacked)[None]
-    seen = functional.grid_sample(source, grid, mode="bilinear", align_corners=True)
-    brightness, lesion, outside = (seen[:, n : n + 1] for n in range(3))
-    brightness = brightness + LOWEST
+def draw(
+    examples: Sequence[Example], chosen: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A patch of a scan, changed at random: the scan and its mirror image, (1, 2, z, y, x), and
+    what is lesion, (1, 1, z, y, x).
+
+    Args:
+        examples: all there are: lesions of others may be pasted.
+        chosen: which of them is looked at.
+    """
+    example = examples[chosen]
+    brightness, lesion = _tensor(example.brightness), _tensor(example.lesion)
+    volume = example.patch[0] > _SLAB
+    if volume and rng.random() < _PASTED:
+        others = [other for other in examples if other.pastes and other.name != example.name]
+        brightness, lesion = _paste(brightness, lesion, others[int(rng.integers(len(others)))], rng)
     if rng.random() < _RECORED:
         brightness = _recore(brightness, lesion, rng)
-    brightness = _recolour(brightness, outside, rng)
-    return brightness, lesion.clamp(0, 1)
+    brightness = _recolour(brightness, _tensor(example.outside), rng)
+    shifts = tuple(int(n) for n in rng.integers(-_ASKEW, _ASKEW + 1, 3))
+    mirrored = torch.roll(brightness.flip(4), shifts, (2, 3, 4))
+    if rng.random() < _UNMIRRORED:
+        mirrored = torch.full_like(brightness, LOWEST)
+    # What lies beyond the scan is background: shift so that zero padding means that.
+    source = torch.cat((brightness - LOWEST, mirrored - LOWEST, lesion), 1)
+    grid = _places(example, lesion, rng)
+    seen = functional.grid_sample(source, grid, mode="bilinear", align_corners=True)
+    return (seen[:, :2] + LOWEST).clamp(LOWEST, HIGHEST), seen[:, 2:].clamp(0, 1)
 
 
-def _places(example: Example, rng: np.random.Generator) -> torch.Tensor:
+def _tensor(voxels: NDArray[np.float32]) -> torch.Tensor:
+    return torch.from_numpy(voxels)[None, None]
+
+
+def _paste(
+    x: torch.Tensor, lesion: torch.Tensor, other: Example, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Another's lesion, and a rim of what lies around it, in the same place of this head (CarveMix,
+    Zhang et al. 2021); or in the mirrored place, or beside."""
+    size = tuple(int(n) for n in x.shape[2:])
+    pair = torch.cat((_tensor(other.brightness), _tensor(other.lesion)), 1)
+    pair = functional.interpolate(pair, size=size, mode="trilinear", align_corners=True)
+    if rng.random() < 0.5:
+        pair = pair.flip(4)
+    shifts = tuple(int(rng.integers(-most, most + 1)) for most in _SHIFTED)
+    pair = torch.roll(pair, shifts, (2, 3, 4))
+    theirs, place = pair[:, :1], pair[:, 1:]
+    rim = 2 * int(rng.integers(1, 3)) + 1
+    soft = functional.max_pool3d(place, rim, stride=1, padding=rim // 2)
+    soft = functional.avg_pool3d(soft, 3, stride=1, padding=1)
+    soft = soft * (theirs > LOWEST + 0.3)
+    within = float((soft * (x > LOWEST + 0.3)).sum()) > 0.8 * float(soft.sum())
+    if not within:  # a lesion that would hang beyond this brain
+        return x, lesion
+    return x + soft * (theirs - x), torch.maximum(lesion * (1 - soft), place)
+
+
+def _places(example: Example, lesion: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Where in the scan each voxel of the patch is taken from: (1, z, y, x, 3), -1 to 1."""
     shape, patch = np.array(example.brightness.shape), np.array(example.patch)
     scale = rng.uniform(*(_COARSE if rng.random() < _COARSE_SHARE else _FINE))
     zoom = np.exp(scale + rng.uniform(-0.1, 0.1, 3))
-    centre = _centre(example, patch * zoom, rng)
-    turn = _rotation(np.deg2rad(rng.uniform(-15, 15, 3) * (1 if patch[0] > 16 else (0, 0, 1))))
-    if patch[0] <= 16:  # a slice has any direction
+    centre = _centre(lesion[0, 0].numpy(), patch * zoom, rng)
+    turn = _rotation(np.deg2rad(rng.uniform(-15, 15, 3) * (1 if patch[0] > _SLAB else (0, 0, 1))))
+    if patch[0] <= _SLAB:  # a slice has any direction
         turn = turn @ _rotation(np.array((0, 0, np.deg2rad(rng.uniform(-90, 90)))))
     flips = np.where(rng.random(3) < (0.1, 0.1, 0.5), -1.0, 1.0)
     axes = [(np.arange(n) - (n - 1) / 2) for n in patch]
@@ -85,11 +141,11 @@ def _places(example: Example, rng: np.random.Generator) -> torch.Tensor:
 
 
 def _centre(
-    example: Example, patch: NDArray[np.float64], rng: np.random.Generator
+    lesion: NDArray[np.float32], patch: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Mostly near a lesion, else anywhere; in the middle along an axis that the patch spans."""
-    shape = np.array(example.brightness.shape)
-    marked = np.argwhere(example.lesion > 0.5) if rng.random() < 0.6 else np.empty((0, 3))
+    shape = np.array(lesion.shape)
+    marked = np.argwhere(lesion > 0.5) if rng.random() < 0.6 else np.empty((0, 3))
     if len(marked):
         wanted = marked[rng.integers(len(marked))] + rng.uniform(-0.3, 0.3, 3) * patch
     else:
@@ -111,7 +167,7 @@ def _bend(patch: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.floa
     coarse = torch.from_numpy(rng.normal(0, 2.0, (1, 3, 4, 4, 4)).astype(np.float32))
     size = tuple(int(n) for n in patch)
     smooth = functional.interpolate(coarse, size=size, mode="trilinear", align_corners=True)
-    if size[0] <= 16:
+    if size[0] <= _SLAB:
         smooth[:, 0] = 0
     return smooth[0].permute(1, 2, 3, 0).numpy()
 

@@ -14,9 +14,11 @@ import onnx
 from onnx import TensorProto, helper
 from safetensors.numpy import save
 
-from sender.segment.train.network import SLOPE, WIDTHS
+from sender.segment.train.network import LOOKS, SLOPE, WIDTHS
+from sender.segment.unet.weights import GRAPH, MEMBERS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sender.segment.train.network import UNet
@@ -26,19 +28,18 @@ _EPSILON = 1e-5
 """torch's, in instance norms."""
 
 
-def export(network: UNet, folder: Path) -> dict[str, str]:
-    """Write the two files; their SHA-256, by name."""
-    state = network.state_dict()
-    tensors = {
-        name: np.ascontiguousarray(tensor.numpy().astype(np.float16))
-        for name, tensor in sorted(state.items())
-        if not name.startswith("helpers.")
-    }
+def export(networks: Sequence[UNet], folder: Path) -> dict[str, str]:
+    """Write the graph and the weights of each network; their SHA-256, by file name."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "unet.safetensors": save(tensors),
-        "unet.onnx": graph_of({name: tensor.shape for name, tensor in tensors.items()}),
-    }
+    files: dict[str, bytes] = {}
+    for member, network in zip(MEMBERS, networks, strict=False):
+        tensors = {
+            name: np.ascontiguousarray(tensor.numpy().astype(np.float16))
+            for name, tensor in sorted(network.state_dict().items())
+            if not name.startswith("helpers.")
+        }
+        files[member.name] = save(tensors)
+        files[GRAPH.name] = graph_of({name: tensor.shape for name, tensor in tensors.items()})
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -47,7 +48,7 @@ def export(network: UNet, folder: Path) -> dict[str, str]:
 def graph_of(shapes: dict[str, tuple[int, ...]]) -> bytes:
     """The network of `sender.segment.train.network.UNet` as an ONNX model without its weights."""
     writer = _Writer(shapes)
-    found, kept = "brightness", []
+    found, kept = writer.conv("stem", "brightness", side=2, step=2, bias=True), []
     for level in range(len(WIDTHS)):
         if level:
             found = writer.node("MaxPool", [found], kernel_shape=[2] * 3, strides=[2] * 3)
@@ -60,11 +61,14 @@ def graph_of(shapes: dict[str, tuple[int, ...]]) -> bytes:
         )  # fmt: skip
         joined = writer.node("Concat", [above, beside], axis=1)
         found = writer.block(f"up.{level}", joined)
-    writer.conv("out", found, side=1, bias=True, result="logit")
+    fine = writer.conv("finer", found, side=2, step=2, bias=True, kind="ConvTranspose")
+    fine = writer.node("Concat", [fine, "brightness"], axis=1)
+    fine = writer.node("LeakyRelu", [writer.conv("outline", fine, side=3, bias=True)], alpha=SLOPE)
+    writer.conv("out", fine, side=1, bias=True, result="logit")
     sides = ["z", "y", "x"]
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, *sides])
-        for name in ("brightness", "logit")
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, *sides])
+        for name, channels in (("brightness", LOOKS), ("logit", 1))
     ]
     scales = helper.make_tensor("scales", TensorProto.FLOAT, [5], [1.0, 1.0, 2.0, 2.0, 2.0])
     graph = helper.make_graph(
@@ -99,13 +103,24 @@ class _Writer:
         return self.node("LeakyRelu", [self.node("Add", [x, around])], alpha=SLOPE)
 
     def conv(
-        self, name: str, takes: str, *, side: int, bias: bool = False, result: str = ""
+        self,
+        name: str,
+        takes: str,
+        *,
+        side: int,
+        step: int = 1,
+        bias: bool = False,
+        result: str = "",
+        kind: str = "Conv",
     ) -> str:
-        """A convolution that keeps the size."""
+        """A convolution that keeps the size, or goes down, or up, by a step."""
         inputs = [takes, self._weight(f"{name}.weight")]
         if bias:
             inputs.append(self._weight(f"{name}.bias"))
-        return self.node("Conv", inputs, result, kernel_shape=[side] * 3, pads=[side // 2] * 6)
+        pads = [side // 2 if step == 1 else 0] * 6
+        return self.node(
+            kind, inputs, result, kernel_shape=[side] * 3, strides=[step] * 3, pads=pads
+        )
 
     def _norm(self, name: str, takes: str) -> str:
         inputs = [takes, self._weight(f"{name}.weight"), self._weight(f"{name}.bias")]
@@ -116,6 +131,7 @@ class _Writer:
         weight.dims.extend(self._shapes[name])
         weight.data_location = TensorProto.EXTERNAL
         place = weight.external_data.add()
+        # No file is read by this name: weights are given at run time, those of any member.
         place.key, place.value = "location", "unet.safetensors"
         self.weights.append(weight)
         return name

@@ -1,15 +1,14 @@
 """The loop: patches, loss, steps, an average of the weights, checkpoints.
 
-A run goes on from its checkpoint when it is started again, to the step. The learning rate falls as
-a cosine and is raised again at the start of each cycle (SGDR, Loshchilov and Hutter 2017), so a run
-that turns out too short is given another cycle.
+A run goes on from its checkpoint when it is started again, to the step. The learning rate is steady
+and falls to nothing over the last steps (Hägele et al. 2024), so a run is as long as there is time
+for: the averaged weights are usable at any step.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from math import cos, pi
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 
     from sender.segment.train.augment import Example
 
-_WARM_STEPS = 20
+_WARM_STEPS = 40
 _SAVE_EVERY = 25
 _SMOOTH = 500.0
 """Voxels added above and below in Dice: without, a patch that has no lesion teaches nothing."""
-_LARGEST_GRADIENT = 5.0
+_LARGEST_GRADIENT = 3.0
 """Its norm is cut to this."""
 _DEEPER = (1.0, 0.5, 0.25)
 """What each level's loss counts, finest first."""
@@ -39,10 +38,12 @@ _DEEPER = (1.0, 0.5, 0.25)
 class Recipe:
     """The settings of a run."""
 
-    cycles: tuple[int, ...]
-    """Steps of each."""
+    steady: int
+    """Steps at the full rate."""
+    falling: int
+    """Steps after them, the rate falling to 0."""
     rate: float
-    """Peak learning rate of AdamW; up over a cycle's first steps, then down as a cosine."""
+    """Learning rate of AdamW; up over the first steps."""
     decay: float
     """Of weights, AdamW's."""
     average: float
@@ -61,15 +62,15 @@ def fit(examples: Sequence[Example], recipe: Recipe, checkpoint: Path, *, say: b
     begin = _resume(checkpoint, network, averaged, optimiser)
     weights = np.array([example.weight for example in examples])
     started_s, losses, skipped = time.monotonic(), [], 0
-    steps = sum(recipe.cycles)
+    steps = recipe.steady + recipe.falling
     for step in range(begin, steps):
         rng = np.random.default_rng((recipe.seed, step))  # a resumed run draws what it would have
         for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * _share(step, recipe.cycles)
+            group["lr"] = recipe.rate * _share(step, recipe)
         optimiser.zero_grad(set_to_none=True)
         for _ in range(recipe.batch):
-            example = examples[int(rng.choice(len(examples), p=weights / weights.sum()))]
-            bright, lesion = draw(example, rng)
+            chosen = int(rng.choice(len(examples), p=weights / weights.sum()))
+            bright, lesion = draw(examples, chosen, rng)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 logits = network(bright)
             loss = loss_of(logits, lesion) / recipe.batch
@@ -107,16 +108,10 @@ def loss_of(logits: Sequence[torch.Tensor], lesion: torch.Tensor) -> torch.Tenso
     return total
 
 
-def _share(step: int, cycles: tuple[int, ...]) -> float:
-    """Of the peak learning rate."""
-    for steps in cycles[:-1]:
-        if step < steps:
-            break
-        step -= steps
-    else:
-        steps = cycles[-1]
-    warm = min(1.0, (step + 1) / _WARM_STEPS)
-    return warm * (0.5 * (1 + cos(pi * step / steps)) + 1e-3)
+def _share(step: int, recipe: Recipe) -> float:
+    """Of the learning rate."""
+    left = recipe.steady + recipe.falling - step
+    return min(1.0, (step + 1) / _WARM_STEPS, left / max(1, recipe.falling))
 
 
 def _average(averaged: UNet, network: UNet, kept: float) -> None:

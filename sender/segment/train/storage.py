@@ -21,7 +21,7 @@ from sender.segment.train.scans import Kind, learnt_by, read_scan
 from sender.segment.train.score import score
 from sender.segment.unet.network import Network
 from sender.segment.unet.sight import see, see_labels
-from sender.segment.unet.weights import parse_safetensors
+from sender.segment.unet.weights import GRAPH, MEMBERS, parse_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,12 +68,13 @@ def _learn(scans: Sequence[Scan], data: Path, ratio: int, steps: int) -> tuple[N
         bright = sight.brightness
         lesion = see_labels(marked, sight.placement)
         examples.append(Example(scan.name, bright, lesion, np.zeros_like(bright), PATCH, 1.0))
-    recipe = Recipe((steps,), rate=2e-3, decay=1e-4, average=0.99, batch=1, seed=7)
+    falling = steps // 3
+    recipe = Recipe(steps - falling, falling, 2e-3, 1e-4, average=0.99, batch=1, seed=7)
     with TemporaryDirectory() as folder:
         network = fit(examples, recipe, Path(folder) / "run.pt", say=False)
-        export(network, Path(folder))
-        weights = parse_safetensors((Path(folder) / "unet.safetensors").read_bytes())
-        runnable = Network((Path(folder) / "unet.onnx").read_bytes(), weights)
+        export([network], Path(folder))
+        weights = parse_safetensors((Path(folder) / MEMBERS[0].name).read_bytes())
+        runnable = Network((Path(folder) / GRAPH.name).read_bytes(), weights)
     return runnable, float(np.mean(sizes)) if sizes else 1.0
 
 

@@ -36,14 +36,39 @@ _ENOUGH_VOTES = 2
 _DOUBT = 2.5
 """How far the ROI reaches beyond what is rather lesion than not, in units of what may be lesion
 beyond that."""
-_MOST_STEPS = 10
-"""Of 2 mm: 2 cm."""
-MOST_SHARE = 0.03
-"""Of the volume: lesions are not widened beyond it."""
+_LEAST_TIMES, _MOST_TIMES = 8.0, 1.5
+"""An ROI may be this much larger than what is outlined where a lesion is small, and where it is so
+large that the budget would not hold it."""
+_FURTHEST = 10.0
+"""Voxels, 2 cm, from what may be lesion."""
+_LEAST_SHARE, _MOST_SHARE = 0.02, 0.03
+"""Of the volume (`Budget`)."""
 _FILLED = 0.3
 """The chance that what a part encloses is given: its edges stay where they are."""
 _POSSIBLE_SHARE = 0.01
 """Of the volume: all possible lesions together, before they are grown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How large ROIs may be before the margin, in voxels of the network's grid."""
+
+    least: int
+    """They are widened to this even where there is no doubt."""
+    most: int
+    """They are not widened beyond."""
+
+    @classmethod
+    def of(cls, shape: Triple, voxel_ml: float, own_ml: float) -> Budget:
+        """Of a volume.
+
+        Args:
+            shape: (z, y, x) of the volume.
+            voxel_ml: of it.
+            own_ml: of a voxel of the network's grid.
+        """
+        voxels = shape[0] * shape[1] * shape[2] * voxel_ml / own_ml
+        return cls(int(_LEAST_SHARE * voxels), int(_MOST_SHARE * voxels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,31 +136,41 @@ def united(parts: Iterable[Part], shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def widened(
-    chosen: NDArray[np.bool_], outline: int, inside: NDArray[np.bool_], most: int
+    chosen: NDArray[np.bool_],
+    outline: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+    budget: Budget,
 ) -> NDArray[np.bool_]:
     """Lesions and the tissue around them, the more of it the less the network is sure of their
-    edge: `_DOUBT` times what it holds possible beyond what it outlines.
+    edge: `_DOUBT` times what it holds possible beyond what it outlines, within a budget.
 
     A network that hesitates leaves parts of a lesion out (measured: docs/model_card.md), and the
-    ROI may be larger than the lesion, but must not be smaller.
+    ROI may be larger than the lesion, but must not be smaller. What is near to what may be lesion
+    and near to what rather is comes first.
 
     Args:
         chosen: (z, y, x), what may be lesion.
-        outline: how many voxels are rather lesion than not.
+        outline: (z, y, x), what rather is than not.
         inside: (z, y, x), where there is tissue at all.
-        most: voxels that it is not widened beyond.
+        budget: in voxels of this grid.
     """
     from scipy import ndimage
 
-    wanted = min(outline + _DOUBT * (int(np.count_nonzero(chosen)) - outline), most)
-    found = chosen
-    corners = False
-    for _ in range(_MOST_STEPS):
-        if np.count_nonzero(found) >= wanted:
-            break
-        near = ndimage.generate_binary_structure(3, 3 if corners else 1)
-        found = (ndimage.binary_dilation(found, near) & inside) | found
-        corners = not corners
+    sure, held = int(np.count_nonzero(outline)), int(np.count_nonzero(chosen))
+    least = min(budget.least, int(_LEAST_TIMES * sure))
+    most = max(budget.most, int(_MOST_TIMES * sure))
+    wanted = min(max(sure + int(_DOUBT * (held - sure)), least), most)
+    if not sure or wanted <= held:
+        return chosen
+    away: NDArray[np.float64] = ndimage.distance_transform_edt(~chosen)
+    behind = (away + ndimage.distance_transform_edt(~outline)) / 2
+    open_to = inside & ~chosen & (away <= _FURTHEST)
+    found = chosen.copy()
+    if wanted - held >= np.count_nonzero(open_to):
+        found |= open_to
+        return found
+    ranked = behind[open_to]
+    found[open_to] = ranked <= np.partition(ranked, wanted - held)[wanted - held]
     return found
 
 

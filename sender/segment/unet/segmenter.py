@@ -2,7 +2,8 @@
 
     volume -> sight (2 mm) -> 3 mm -> network -> chances -> sure, possible lesions -> masks
                    |                                  coarse answer
-                   `-> network, as it is and mirrored -> mean -> fine answer
+                   `-> 3 networks, beside its mirror image and alone -> together -> edges
+                                                                        fine answer
 
 The masks are grown by the margin.
 """
@@ -18,16 +19,17 @@ import numpy as np
 from sender.segment.base import Segmentation
 from sender.segment.grow import Marks, reach_of, rois_of
 from sender.segment.options import MARGIN_VOXELS
+from sender.segment.unet.edges import sharpened
 from sender.segment.unet.lesions import (
-    MOST_SHARE,
     SURE,
+    Budget,
     marked_in_volume,
     parts_of,
     united,
     widened,
     within_share,
 )
-from sender.segment.unet.network import FLIPS, Network, why_not
+from sender.segment.unet.network import ALONE, BESIDE, Network, why_not
 from sender.segment.unet.resample import along_axes, axis_taps
 from sender.segment.unet.sight import LOWEST, see
 from shared.errors import SettingsError
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sender.segment.unet.lesions import Part
+    from sender.segment.unet.network import Way
     from sender.segment.unet.sight import Sight
     from shared.errors import MedroiError
     from shared.header import SeriesHeader
@@ -47,6 +50,10 @@ if TYPE_CHECKING:
 NOTHING = "No lesion found by the network: the study goes in plain order."
 _COARSER = 1.5
 """Of the coarse answer: 3 mm, a third of the work."""
+_TOGETHER = 8.0
+"""Voxels, 16 mm."""
+_DOUBTED = 0.45
+"""The highest chance of what one way of looking sees alone: below `SURE`."""
 _MM3_PER_ML = 1000.0
 
 
@@ -108,12 +115,47 @@ class Looked:
 
 
 def looks_of(network: Network, brightness: NDArray[np.float32]) -> Iterator[Looked]:
-    """A quick look, then the whole."""
+    """A quick look, then the whole: every network, with the mirror image and without."""
     coarse = look(network, brightness, _COARSER)
-    yield Looked(coarse, coarse)
-    looks = [network.chances(brightness, mirrored) for mirrored in FLIPS]
-    fine: NDArray[np.float32] = np.asarray(np.mean(looks, axis=0), dtype=np.float32)
-    yield Looked(fine, np.maximum(fine, coarse))
+    yield Looked(sharpened(coarse, brightness), coarse)
+    beside, alone = (_together(network, brightness, way) for way in (BESIDE, ALONE))
+    fine, any_look = agreed(beside, alone, coarse)
+    sharp = sharpened(fine, brightness)
+    yield Looked(sharp, np.maximum(np.maximum(any_look, sharp), coarse))
+
+
+def _together(network: Network, brightness: NDArray[np.float32], way: Way) -> NDArray[np.float32]:
+    """The mean of all networks."""
+    total = np.zeros_like(brightness)
+    for member in range(len(network)):
+        total += network.chances(brightness, way.mirrored, member, beside=way.beside)
+    total /= len(network)
+    return total
+
+
+def agreed(
+    beside: NDArray[np.float32], alone: NDArray[np.float32], coarse: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What two ways of looking say together: the best estimate, and what may be lesion.
+
+    A scan beside its mirror image shows what one side has and the other has not; so a lesion is cut
+    off where it crosses the midline. Without the image nothing is cut off, and more is taken for
+    lesion that is none. So the mean of both holds near what the first has found, coarse and fine;
+    further off, what either doubts is at best a possible lesion.
+
+    Args:
+        beside: (z, y, x), chances of the scan beside its mirror image.
+        alone: (z, y, x), of the scan alone.
+        coarse: (z, y, x), of the quick look, beside its mirror image.
+    """
+    from scipy import ndimage  # type: ignore[import-untyped]
+
+    both = (beside + alone) / 2
+    found = (beside + coarse) / 2 > SURE
+    near = ndimage.distance_transform_edt(~found) < _TOGETHER if found.any() else found
+    fine: NDArray[np.float32] = np.where(near, both, np.minimum(beside, alone))
+    possible: NDArray[np.float32] = np.where(near, both, np.minimum(both, _DOUBTED))
+    return fine, np.maximum(fine, possible)
 
 
 def answer_of(
@@ -126,9 +168,9 @@ def answer_of(
     parts = within_share(parts_of(chances, own_ml), header.shape, voxel_ml)
     sure = united((part for part in parts if part.sure), chances.shape)
     possible = united((part for part in parts if not part.sure), chances.shape)
-    outline = int(np.count_nonzero(sure & (looked.chances > SURE)))
-    most = int(MOST_SHARE * volume.voxels.size * voxel_ml / own_ml)
-    sure = widened(sure, outline, sight.brightness > LOWEST, most)
+    outline = sure & (looked.chances > SURE)
+    budget = Budget.of(header.shape, voxel_ml, own_ml)
+    sure = widened(sure, outline, sight.brightness > LOWEST, budget)
     groups = [
         Marks(label, marked_in_volume(chosen, chances, placement))
         for label, chosen in (("lesion", sure), ("possible lesion", possible & ~sure))

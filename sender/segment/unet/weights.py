@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER = Path(__file__).parent / "shipped"
-WEIGHTS, GRAPH = FOLDER / "unet.safetensors", FOLDER / "unet.onnx"
+GRAPH = FOLDER / "unet.onnx"
+MEMBERS = tuple(FOLDER / f"unet{number}.safetensors" for number in range(3))
+"""Networks of one graph, each trained on other subjects: what one has not seen another has."""
 SHA256 = {
-    WEIGHTS.name: "63420009a205c8f2ea5ea18b6935326f306be70ca5acfea41e9d3721e2ba0678",
-    GRAPH.name: "5cef95994dc6d85220ae4193c001fb023cfa6a211fe3b491cfee08497b01b2af",
+    GRAPH.name: "b7030d53ad5d0097ea729b9f9a4ed971ac62a2e7a48c23349c7644617560d333",
+    MEMBERS[0].name: "fa54ad594738e00544ff016e66798abbb94aec3bbe52758ff42510ea36ab2032",
+    MEMBERS[1].name: "7d4b17b6f027ff6374cc128a7c053e1676395e96bc11f8e016ad0322401b5875",
+    MEMBERS[2].name: "43690706c8598157abd5002e1db954be0f79324c1545554c373fb338acf65954",
 }
 """Of the files in `FOLDER`; `sender.segment.train` prints them."""
 

@@ -6,6 +6,7 @@ import pytest
 from sender.segment.unet.lesions import (
     LOW,
     SURE,
+    Budget,
     marked_in_volume,
     parts_of,
     united,
@@ -59,19 +60,46 @@ def test_a_part_holds_the_core_that_it_encloses_or_half_encloses() -> None:
     assert whole[10, 9, 11]
 
 
+INSIDE = np.ones(SHAPE, np.bool_)
+INSIDE[:, :, 15:] = False
+BALL = chances(((10, 12, 11), 5, 1.0)) > 0
+CORE = chances(((10, 12, 11), 4, 1.0)) > 0
+MANY = 20 * 24 * 22
+
+
 def test_an_roi_is_widened_by_the_doubt_and_not_where_there_is_no_tissue() -> None:
-    chosen = chances(((10, 12, 11), 5, 1.0)) > 0
-    inside = np.ones(SHAPE, np.bool_)
-    inside[:, :, 15:] = False
-    many = 20 * 24 * 22
-    count = int(chosen.sum())
-    assert np.array_equal(widened(chosen, count, inside, many), chosen)  # no doubt at all
-    some = widened(chosen, count - 100, inside, many)
-    more = widened(chosen, count - 200, inside, many)
-    assert count < some.sum() < more.sum()
-    assert not (chosen & ~some).any()
+    assert np.array_equal(widened(BALL, BALL, INSIDE, Budget(0, MANY)), BALL)  # no doubt at all
+    some = widened(BALL, CORE, INSIDE, Budget(0, MANY))
+    more = widened(BALL, chances(((10, 12, 11), 3, 1.0)) > 0, INSIDE, Budget(0, MANY))
+    assert BALL.sum() < some.sum() < more.sum()
+    assert not (BALL & ~some).any()
     assert not more[:, :, 17:].any()
-    assert widened(chosen, count - 200, inside, count).sum() == count
+
+
+def test_an_roi_takes_the_least_that_it_is_given_and_no_more_than_the_most() -> None:
+    count = int(BALL.sum())
+    taken = widened(BALL, BALL, INSIDE, Budget(2 * count, MANY)).sum()
+    assert 2 * count <= taken < 2.4 * count  # voxels that are as near come together
+    tight = widened(BALL, CORE, INSIDE, Budget(0, count))
+    assert np.array_equal(tight, BALL)
+
+
+def test_the_least_is_bounded_by_a_small_lesion_and_the_most_by_none_that_is_large() -> None:
+    speck = chances(((10, 12, 11), 1, 1.0)) > 0
+    assert widened(speck, speck, INSIDE, Budget(MANY, MANY)).sum() < 10 * speck.sum()
+    large = widened(BALL, chances(((10, 12, 11), 4.5, 1.0)) > 0, INSIDE, Budget(0, 1))
+    assert large.sum() >= BALL.sum()
+
+
+def test_nothing_sure_is_not_widened() -> None:
+    nothing = np.zeros(SHAPE, np.bool_)
+    assert not widened(nothing, nothing, INSIDE, Budget(MANY, MANY)).any()
+
+
+def test_a_budget_is_a_share_of_the_volume_on_whatever_grid() -> None:
+    fine, coarse = Budget.of((100, 100, 100), 1.0, 1.0), Budget.of((100, 100, 100), 1.0, 8.0)
+    assert 0 < fine.least < fine.most < 100_000
+    assert coarse.most == fine.most // 8
 
 
 def test_marks_come_back_to_the_volume_with_their_edge_between_voxels() -> None:

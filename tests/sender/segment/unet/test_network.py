@@ -38,6 +38,20 @@ def test_a_mirrored_look_is_a_look_at_the_mirrored_scan(network: Network) -> Non
     np.testing.assert_allclose(mirrored, again, atol=1e-5)
 
 
+def test_a_network_can_do_without_the_mirror_image(network: Network) -> None:
+    brightness = scan((16, 32, 32))
+    alone = network.chances(brightness, beside=False)
+    assert not np.array_equal(alone, network.chances(brightness))
+    brightness[:, :, 16:] = LOWEST
+    assert network.chances(brightness, beside=False).shape == brightness.shape
+
+
+def test_every_member_says_something_of_its_own(network: Network) -> None:
+    found = [network.chances(scan((16, 32, 32)), (), member) for member in range(len(network))]
+    assert len(found) == 3
+    assert not np.array_equal(found[0], found[1])
+
+
 def test_the_same_scan_gets_the_same_chances(network: Network) -> None:
     np.testing.assert_array_equal(network.chances(scan()), network.chances(scan()))
 
