@@ -170,6 +170,10 @@ class GrowingVolume:
         found = np.ascontiguousarray(self.files.voxels[box.slices])
         return region_digest(found, owned) == offer.voxel_digest
 
+    def owned(self, offer: m.LayerOffer) -> NDArray[np.bool_] | None:
+        """Which voxels of its box a layer owns: (z, y, x); None for all."""
+        return self._place(offer)[1]
+
     def paint_preview(self, offer: m.LayerOffer, samples: NDArray[Any]) -> None:
         """Show a preview where nothing better is."""
         box, owned = self._place(offer)

@@ -18,7 +18,8 @@ import msgpack
 import numpy as np
 
 from receiver.decode_child import ANSWER, LENGTH
-from shared.codecs.registry import codec_named
+from shared.codecs.given import NOTHING, Given, decode_with, packed_given
+from shared.codecs.registry import GIVEN_CODECS, codec_named
 from shared.errors import CodecError, SettingsError
 from shared.workers import usable_cores
 
@@ -43,6 +44,8 @@ class DecodeTask:
     shape: Triple
     dtype: np.dtype[Any]
     payload: bytes
+    given: Given = NOTHING
+    """What is known of the box beforehand; codecs that make no use of it are decoded without."""
 
 
 class Decoder(Protocol):
@@ -74,7 +77,9 @@ class InlineDecoder:
             codec = codec_named(task.codec)
         except SettingsError as error:  # the peer's, here
             raise CodecError(str(error)) from error
-        return codec.decode(task.payload, task.shape, task.dtype, dict(task.settings))
+        return decode_with(
+            codec, task.payload, task.shape, task.dtype, dict(task.settings), task.given
+        )
 
 
 class ChildDecoders:
@@ -146,7 +151,10 @@ class _Child:
         voxels = task.shape[0] * task.shape[1] * task.shape[2]
         try:
             async with asyncio.timeout(_BASE_S + _S_PER_MEGAVOXEL * voxels / 1e6):
-                request = msgpack.packb([task.codec, task.shape, task.dtype.str, task.settings])
+                known = packed_given(task.given) if task.codec in GIVEN_CODECS else []
+                request = msgpack.packb(
+                    [task.codec, task.shape, task.dtype.str, task.settings, known]
+                )
                 sink.write(LENGTH.pack(len(request)) + request)
                 sink.write(LENGTH.pack(len(task.payload)) + task.payload)
                 await sink.drain()

@@ -4,7 +4,7 @@ It reads requests from stdin and writes answers to stdout, and can do nothing el
 memory and files, knows no path and opens no socket. Whatever a bitstream does to a C decoder
 happens here, and the parent kills it on the clock. Its answers are data, never pickles.
 
-    request:  u32 length, msgpack [codec, [z, y, x], dtype, [[setting, value] ...]],
+    request:  u32 length, msgpack [codec, [z, y, x], dtype, [[setting, value] ...], given],
               u32 length, payload
     answer:   u8 0, u32 length, samples (C order, native)   |   u8 1, u32 length, sentence (UTF-8)
 """
@@ -39,13 +39,19 @@ def _answer(sink: BinaryIO, request: bytes, payload: bytes) -> None:
     import msgpack
     import numpy as np
 
+    from shared.codecs.given import decode_with, unpacked_given
     from shared.codecs.registry import codec_named
     from shared.errors import MedroiError
 
-    codec, shape, dtype, settings = msgpack.unpackb(request)
+    codec, (z, y, x), dtype, settings, known = msgpack.unpackb(request)
     try:
-        samples = codec_named(codec).decode(
-            payload, tuple(shape), np.dtype(dtype), dict(map(tuple, settings))
+        samples = decode_with(
+            codec_named(codec),
+            payload,
+            (z, y, x),
+            np.dtype(dtype),
+            dict(map(tuple, settings)),
+            unpacked_given(known, (z, y, x), np.dtype(dtype)),
         )
     except (MedroiError, MemoryError) as error:
         sentence = (str(error) or type(error).__name__).encode()[:1024]

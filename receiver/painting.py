@@ -15,6 +15,8 @@ from protocol import messages as m
 from protocol.stages import STAGES, stage_of
 from receiver.backlog import Backlog
 from receiver.decode import DecodeTask
+from shared.codecs.given import NOTHING, Given
+from shared.codecs.registry import GIVEN_CODECS
 from shared.errors import CodecError, IntegrityError
 from shared.intensity import PREVIEW_DTYPE
 from shared.layer import LayerKey, Quality
@@ -111,7 +113,7 @@ class Painter:
         """Decode an encoding, prove it and paint it, and tell the sender what became of it."""
         preview = offer.key.quality < Quality.EXACT
         try:
-            samples = await self._decoder.decode(self._task(offer, payload))
+            samples = await self._decoder.decode(await self._task(offer, payload))
             good = await self._paint(offer, samples)
         except CodecError:
             good = False
@@ -130,8 +132,9 @@ class Painter:
             self.wanted.add(offer.key)
             await self._teller.want(offer.number)
 
-    def _task(self, offer: m.LayerOffer, payload: bytes) -> DecodeTask:
-        entry = self._volumes[offer.key.series].entry
+    async def _task(self, offer: m.LayerOffer, payload: bytes) -> DecodeTask:
+        volume = self._volumes[offer.key.series]
+        entry, given = volume.entry, NOTHING
         if offer.box is None:
             shape = (1, 1, offer.decoded_bytes)
             dtype: np.dtype[Any] = np.dtype(np.uint8)
@@ -140,7 +143,9 @@ class Painter:
         else:
             shape = offer.box.shape
             dtype = entry.samples.sample_dtype(np.dtype(entry.header.dtype))
-        return DecodeTask(offer.codec, offer.settings, shape, dtype, payload)
+            if offer.codec in GIVEN_CODECS:
+                given = Given(await self._workers.run(volume.owned, offer))
+        return DecodeTask(offer.codec, offer.settings, shape, dtype, payload, given)
 
     async def _paint(self, offer: m.LayerOffer, samples: NDArray[np.generic]) -> bool:
         volume = self._volumes[offer.key.series]

@@ -18,7 +18,8 @@ import numpy as np
 from sender.filling import fill_zero
 from sender.preview import encode_preview
 from shared.codecs.base import Block
-from shared.codecs.registry import codec_named
+from shared.codecs.given import Given, decode_with, encode_with
+from shared.codecs.registry import codec_named, coded_by
 from shared.errors import CodecError
 from shared.fidelity import Fidelity
 from shared.intensity import SampleKind
@@ -78,24 +79,26 @@ def encode_exact(
 
     Args:
         voxels: (z, y, x), the whole series.
+        codec_name: with a level, as in ``causal3d:archive``, or without.
         effort: for a codec that has such a setting; None for its default.
     """
     block = _block(voxels, job)
     owned = owned_mask(job.box, job.holes)
     samples = fill_zero(entry.samples.to_samples(block), owned)
-    codec = codec_named(codec_name)
+    codec, settings = coded_by(codec_name)
     if entry.samples.kind is SampleKind.RAW or not codec.takes(samples.dtype):
-        codec = codec_named(PLAIN_CODEC)
-    settings = _with_effort(codec, effort)
-    given = Block(samples, entry.samples.bits)
+        codec, settings = codec_named(PLAIN_CODEC), {}
+    settings = {**settings, **_with_effort(codec, effort)}
+    filled, given = Block(samples, entry.samples.bits), Given(owned)
     try:
-        payload = codec.encode(given, settings)
-        proven = _same(codec.decode(payload, samples.shape, samples.dtype, settings), samples)
+        payload = encode_with(codec, filled, settings, given)
+        found = decode_with(codec, payload, samples.shape, samples.dtype, settings, given)
+        proven = _same(found, samples)
     except CodecError:
         proven = False
     if not proven:
         codec, settings = codec_named(PLAIN_CODEC), {}
-        payload = codec.encode(given, settings)
+        payload = codec.encode(filled, settings)
     return Encoded(
         payload,
         codec.name,

@@ -18,6 +18,8 @@ import numpy as np
 from shared.codecs.base import Codec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from shared.codecs.base import Block, Settings
@@ -103,3 +105,38 @@ def decode_with(
     if isinstance(codec, GivenCodec):
         return codec.decode_given(payload, shape, dtype, settings, given)
     return codec.decode(payload, shape, dtype, settings)
+
+
+def packed_given(given: Given) -> list[bytes]:
+    """What is given as bytes, for another process: one string each, empty for what is not."""
+    return [
+        b"" if given.owned is None else np.packbits(given.owned).tobytes(),
+        b"" if given.coarse is None else given.coarse.tobytes(),
+        b"" if given.preview is None else given.preview.tobytes(),
+        b"" if given.seen is None else np.packbits(given.seen).tobytes(),
+    ]
+
+
+def unpacked_given(packed: Sequence[bytes], shape: Triple, dtype: np.dtype[Any]) -> Given:
+    """The other half of `packed_given`; nothing where there are no strings."""
+    if not packed:
+        return NOTHING
+    owned, coarse, preview, seen = packed
+    return Given(
+        _bits(owned, shape),
+        _samples(coarse, shape, dtype),
+        _samples(preview, shape, dtype),
+        _bits(seen, shape),
+    )
+
+
+def _bits(packed: bytes, shape: Triple) -> NDArray[np.bool_] | None:
+    if not packed:
+        return None
+    count = shape[0] * shape[1] * shape[2]
+    flat = np.unpackbits(np.frombuffer(packed, np.uint8), count=count)
+    return flat.astype(np.bool_).reshape(shape)
+
+
+def _samples(packed: bytes, shape: Triple, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    return np.frombuffer(packed, dtype).reshape(shape) if packed else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.codecs.base import Promise
 from shared.codecs.causal3d import CAUSAL_3D
+from shared.codecs.given import GivenCodec
 from shared.codecs.hevc import HEVC
 from shared.codecs.htj2k import HTJ2K
 from shared.codecs.jpeg2000 import JPEG_2000
@@ -18,7 +19,7 @@ from shared.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.codecs.base import Codec
+    from shared.codecs.base import Codec, Settings
 
 CODECS: Mapping[str, Codec] = MappingProxyType(
     {
@@ -32,6 +33,9 @@ CODECS: Mapping[str, Codec] = MappingProxyType(
     }
 )
 
+GIVEN_CODECS = frozenset(name for name, codec in CODECS.items() if isinstance(codec, GivenCodec))
+"""Those that make use of what is known of a block beforehand."""
+
 
 def codec_named(name: str) -> Codec:
     """The codec of this name.
@@ -42,6 +46,25 @@ def codec_named(name: str) -> Codec:
     if name not in CODECS:
         raise SettingsError(f"no codec {name!r}; there are {', '.join(CODECS)}")
     return CODECS[name]
+
+
+LEVELS: Mapping[str, int] = MappingProxyType({"fast": 1, "default": 2, "archive": 3})
+"""Words for how hard a codec that has such a setting works: ``causal3d:archive``."""
+
+
+def coded_by(words: str) -> tuple[Codec, Settings]:
+    """The codec of a name, and its settings where a level is named behind a colon.
+
+    Raises:
+        SettingsError: there is no such codec, or it has no such level.
+    """
+    name, colon, level = words.partition(":")
+    codec = codec_named(name)
+    if not colon:
+        return codec, {}
+    if "level" not in codec.defaults or codec is ZSTD or level not in LEVELS:
+        raise SettingsError(f"no level {level!r} of {name}; causal3d has {', '.join(LEVELS)}")
+    return codec, {"level": LEVELS[level]}
 
 
 def exact_codecs() -> tuple[Codec, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pytest
 from receiver import decode
 from receiver.decode import ChildDecoders, DecodeTask, InlineDecoder
 from shared.codecs.base import Block
+from shared.codecs.given import Given, GivenCodec
 from shared.codecs.parts import pack_parts
 from shared.codecs.registry import CODECS
 from shared.errors import CodecError
@@ -368,3 +370,20 @@ def test_leaving_ends_the_children() -> None:
 
 def test_unless_told_otherwise_there_is_one_child_a_core() -> None:
     assert ChildDecoders().count >= 1
+
+
+def test_a_mask_and_a_rung_reach_the_child(real: Real) -> None:
+    runner, decoders = real
+    owned = SAMPLES % 3 > 0
+    codec, given = CODECS["causal3d"], Given(owned)
+    assert isinstance(codec, GivenCodec)
+    for rung in (1, 2, 3):
+        settings = {"ladder": 1, "rung": rung}
+        payload = codec.encode_given(Block(SAMPLES, 12), settings, given)
+        z, y, x = SAMPLES.shape
+        said = tuple(sorted(settings.items()))
+        found = runner.run(
+            decoders.decode(DecodeTask("causal3d", said, (z, y, x), UINT16, payload, given))
+        )
+        given = replace(given, coarse=found)
+    assert np.array_equal(found, np.where(owned, SAMPLES, 0))

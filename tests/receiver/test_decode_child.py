@@ -16,7 +16,7 @@ from tests.commands import ROOT, command, environment
 
 SAMPLES = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)
 PAYLOAD = ZSTD.encode(Block(SAMPLES, 16), {})
-REQUEST = ("zstd", (3, 4, 5), "<u2", [("level", 3)])
+REQUEST = ("zstd", (3, 4, 5), "<u2", [("level", 3)], [])
 
 
 def answered(request: tuple[Any, ...], payload: bytes) -> tuple[int, bytes]:
@@ -53,11 +53,11 @@ def test_samples_are_answered_in_c_order() -> None:
     ("request_", "payload"),
     [
         (REQUEST, b"garbage"),
-        (("zstd", (3, 4, 6), "<u2", []), PAYLOAD),
-        (("none", (3, 4, 5), "<u2", []), PAYLOAD),
-        (("zstd", (3, 4, 5), "<u2", [("level", 99)]), PAYLOAD),
-        (("zstd", (1 << 20, 1 << 20, 1 << 20), "<u2", []), PAYLOAD),
-        (("x" * 5000, (3, 4, 5), "<u2", []), PAYLOAD),
+        (("zstd", (3, 4, 6), "<u2", [], []), PAYLOAD),
+        (("none", (3, 4, 5), "<u2", [], []), PAYLOAD),
+        (("zstd", (3, 4, 5), "<u2", [("level", 99)], []), PAYLOAD),
+        (("zstd", (1 << 20, 1 << 20, 1 << 20), "<u2", [], []), PAYLOAD),
+        (("x" * 5000, (3, 4, 5), "<u2", [], []), PAYLOAD),
     ],
     ids=["payload", "shape", "codec", "setting", "memory", "long"],
 )

@@ -20,6 +20,7 @@ from sender.encode import (
 from sender.preview import PreviewTarget
 from shared.codecs import registry
 from shared.codecs.base import Promise
+from shared.codecs.given import Given, decode_with
 from shared.codecs.registry import codec_named, exact_codecs
 from shared.errors import CodecError, SettingsError
 from shared.fidelity import Fidelity, measure
@@ -75,8 +76,13 @@ def decoded(series: Series, job: LayerJob, encoded: Encoded) -> NDArray[Any]:
     """The stored values that a receiver makes of an encoding."""
     dtype, samples = series.volume.voxels.dtype, series.entry.samples
     codec = codec_named(encoded.codec)
-    found = codec.decode(
-        encoded.payload, job.box.shape, samples.sample_dtype(dtype), dict(encoded.settings)
+    found = decode_with(
+        codec,
+        encoded.payload,
+        job.box.shape,
+        samples.sample_dtype(dtype),
+        dict(encoded.settings),
+        Given(owned_mask(job.box, job.holes)),
     )
     return samples.from_samples(found, dtype)
 
@@ -122,6 +128,16 @@ def test_every_exact_codec_serves_an_exact_layer(codec: str) -> None:
     assert encoded.codec == codec
     owned = owned_mask(job.box, job.holes)
     assert region_digest(decoded(series, job, encoded), owned) == encoded.voxel_digest
+
+
+@pytest.mark.parametrize(("level", "number"), [("fast", 1), ("archive", 3)])
+def test_a_level_travels_with_the_encoding(level: str, number: int) -> None:
+    series = series_of(brain(), [ROI], TISSUE)
+    for job in jobs_of(series, quality=Quality.EXACT):
+        encoded = encode(series, job, f"causal3d:{level}")
+        assert (encoded.codec, encoded.settings) == ("causal3d", (("level", number),))
+        owned = owned_mask(job.box, job.holes)
+        assert region_digest(decoded(series, job, encoded), owned) == encoded.voxel_digest
 
 
 def test_raw_samples_go_to_the_codec_that_takes_anything() -> None:
