@@ -164,8 +164,9 @@ def x265_bytes(samples: NDArray[np.uint16], bits: int) -> int | None:
     size = 0
     for number, plane in enumerate(samples):
         padded = np.pad(plane, ((0, height - rows), (0, width - columns)), "edge")
+        deep = padded.astype(np.uint16)
         frame = av.VideoFrame.from_ndarray(
-            padded.astype(np.uint16 if depth > 8 else np.uint8), format=pixels
+            deep if depth > 8 else deep.astype(np.uint8), format=pixels
         )
         frame.pts = number
         size += sum(packet.size for packet in encoder.encode(frame))
@@ -204,9 +205,8 @@ def _figures(lines: list[Line]) -> list[Row]:
     if over:
         worst, name = max(over)
         above = sum(ratio > _WORST_ASKED for ratio, _ in over)
-        told = f"{worst:.3f} ({name}); {above} of {len(over)} above"
-        asked = f"<= {_WORST_ASKED}"
-        rows.append(Row("worst against the best peer", asked, told, worst <= _WORST_ASKED))
+        told, words = f"{worst:.3f} ({name}); {above} of {len(over)} above", f"<= {_WORST_ASKED}"
+        rows.append(Row("worst against the best peer", words, told, worst <= _WORST_ASKED))
     for codec in dict.fromkeys(line.codec for line in lines):
         some = [found[codec] for found in images.values() if codec in found]
         voxels = sum(each.voxels for each in some) / 1e6

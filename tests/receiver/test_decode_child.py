@@ -16,7 +16,7 @@ from tests.commands import ROOT, command, environment
 
 SAMPLES = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)
 PAYLOAD = ZSTD.encode(Block(SAMPLES, 16), {})
-REQUEST = ("zstd", (3, 4, 5), "<u2", [("level", 3)], [])
+REQUEST: tuple[Any, ...] = ("zstd", (3, 4, 5), "<u2", [("level", 3)], [])
 
 
 def answered(request: tuple[Any, ...], payload: bytes) -> tuple[int, bytes]:
