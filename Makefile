@@ -5,6 +5,7 @@
 #                                               (python -m tests.night: a night of it, as a table)
 # make lint                                     style, types, import contracts
 # make bench                                    the figures, as tables, out/bench/*.json and *.png
+# make bench-codecs                            every exact codec over every scan: an hour
 # make bench-all                                over every preset and every recorded link: hours
 
 VENV := .venv
@@ -19,7 +20,7 @@ LINK ?= rate=1M,rtt=100ms
 MODE ?= virtual
 SEED ?= 0
 
-.PHONY: demo sim test test-long lint bench bench-all peers clean
+.PHONY: demo sim test test-long lint bench bench-all bench-codecs peers clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m tests.demo --out out --link '$(LINK)' $(if $(STUDY),--study '$(STUDY)') $(if $(ROI),--roi '$(ROI)')
@@ -56,6 +57,9 @@ bench: $(VENV)/test peers
 
 bench-all: $(VENV)/test peers
 	$(BIN)/python -m tests.bench latency --all, goodput --all --outages, window, memory
+
+bench-codecs: $(VENV)/test
+	$(BIN)/python -m tests.bench codecs
 
 # Debian's packages of the peers we are measured against. One that cannot be had is skipped by name.
 peers:

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 _SHOW_EVERY_S = 0.2
 _CLOSE_S = 2.0
+_THREADS = 10
+"""Most of them wait for the disk: each of eight sessions may be syncing while others paint."""
 _FULL_S = 1.0
 _TIDY_EVERY_S = 3600.0
 _MAX_WAITING = 16
@@ -92,7 +94,7 @@ async def receive(reception: Reception) -> ExitCode:
         reception.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"--out {reception.out}: {error.strerror}") from error
-    with ThreadWorkers() as workers, open_display(quiet=reception.quiet) as display:
+    with ThreadWorkers(_THREADS) as workers, open_display(quiet=reception.quiet) as display:
         async with ChildDecoders() as decoders:
             await workers.run(_warm_up)
             log = AuditLog(reception.audit or state_folder() / RECEIVED)

@@ -21,7 +21,7 @@ from sender.ladder import LADDER_CODEC, exact_above, first_rung, ladder_for, lar
 from sender.preview import encode_preview
 from shared.codecs.base import Block
 from shared.codecs.given import Given, decode_with, encode_with
-from shared.codecs.registry import codec_named
+from shared.codecs.registry import codec_named, coded_by
 from shared.errors import CodecError, IntegrityError
 from shared.fidelity import Fidelity, measure
 from shared.intensity import SampleKind
@@ -118,19 +118,20 @@ def encode_exact(
     """An exact encoding of a layer.
 
     Args:
+        codec_name: a codec's, with a level or without.
         effort: for a codec that has such a setting; None for its default.
         base: what it builds on, if it is of the same codec.
     """
     samples = fill_zero(samples_of.to_samples(cut.block), cut.owned)
-    codec = codec_named(codec_name)
+    codec, level = coded_by(codec_name)
     if samples_of.kind is SampleKind.RAW or not codec.takes(samples.dtype):
-        codec = codec_named(PLAIN_CODEC)
-    settings, given = _with_effort(codec, effort), Given(cut.owned)
+        codec, level = codec_named(PLAIN_CODEC), {}
+    settings, given = {**level, **_with_effort(codec, effort)}, Given(cut.owned)
     block = Block(samples, samples_of.bits)
     try:
         if base is not None and base.codec == codec.name:
             below = dict(base.settings)
-            settings = exact_above(below)
+            settings = dict(exact_above(below))
             coarse = decode_with(codec, base.payload, samples.shape, samples.dtype, below, given)
             given = Given(cut.owned, coarse)
         payload = encode_with(codec, block, settings, given)

@@ -81,7 +81,7 @@ class Forms:
             return await self._encode_bounded(series, job, cut)
         base = self._bases.get(job.key) if not self.has_failed(job.key) else None
         codec = base.codec if base else self._exact_codec(job.key, schedule.codec(link))
-        if codec in SLOW_TO_LOAD:
+        if codec.partition(":")[0] in SLOW_TO_LOAD:
             run = self._workers.run_apart
         effort = schedule.effort(codec, link)
         return await run(encode_exact, cut, entry.samples, codec, effort, base)

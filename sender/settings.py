@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sender.preview import PreviewTarget
 from sender.segment.options import RoiOptions
 from shared.codecs.base import Promise
-from shared.codecs.registry import codec_named
+from shared.codecs.registry import codec_named, coded_by
 from shared.errors import SettingsError
 from shared.layer import RegionKind
 
@@ -42,7 +42,8 @@ class SendSettings:
     """Where the ROIs used are written, see `sender.write.rois`."""
     preview_codec: str = "hevc"
     exact_codec: str = AUTO
-    """A codec's name, or `AUTO`: the schedule chooses, layer by layer."""
+    """A codec's name, with a level as in ``causal3d:archive`` or without, or `AUTO`: the schedule
+    chooses, layer by layer."""
     background: Background = Background.KEEP
     roi_preview: PreviewTarget = _ROI_PREVIEW
     whole_preview: PreviewTarget = _WHOLE_PREVIEW
@@ -57,7 +58,7 @@ class SendSettings:
         if "crf" not in codec_named(self.preview_codec).defaults:
             raise SettingsError(f"{self.preview_codec} makes no previews: it has no rate factor")
         named = self.exact_codec != AUTO
-        if named and codec_named(self.exact_codec).promise is not Promise.EXACT:
+        if named and coded_by(self.exact_codec)[0].promise is not Promise.EXACT:
             raise SettingsError(f"{self.exact_codec} is not an exact codec")
         return self
 

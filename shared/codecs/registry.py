@@ -18,7 +18,7 @@ from shared.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.codecs.base import Codec
+    from shared.codecs.base import Codec, Settings
 
 CODECS: Mapping[str, Codec] = MappingProxyType(
     {
@@ -54,6 +54,25 @@ def codec_named(name: str) -> Codec:
     if name not in CODECS:
         raise SettingsError(f"no codec {name!r}; there are {', '.join(CODECS)}")
     return CODECS[name]
+
+
+LEVELS: Mapping[str, int] = MappingProxyType({"fast": 1, "default": 2, "archive": 3})
+"""Words for how hard a codec that has such a setting works: ``causal3d:archive``."""
+
+
+def coded_by(words: str) -> tuple[Codec, Settings]:
+    """The codec of a name, and its settings where a level is named behind a colon.
+
+    Raises:
+        SettingsError: there is no such codec, or it has no such level.
+    """
+    name, colon, level = words.partition(":")
+    codec = codec_named(name)
+    if not colon:
+        return codec, {}
+    if "level" not in codec.defaults or codec is ZSTD or level not in LEVELS:
+        raise SettingsError(f"no level {level!r} of {name}; causal3d has {', '.join(LEVELS)}")
+    return codec, {"level": LEVELS[level]}
 
 
 def exact_codecs() -> tuple[Codec, ...]:

@@ -116,10 +116,10 @@ def _asked(cell: Cell, loss: float) -> float:
 
 
 def trace_rows(transport: str) -> Iterator[Row]:
-    """A recorded uplink: as a part of what it could carry from the first fragment on.
+    """A recorded uplink: as a part of what it could carry in the minute.
 
-    What it carried while the two ends agreed on a connection is told beside it: this recording has
-    a fifth of its minute in the first three seconds, and a second of silence in between.
+    What it could carry from the first fragment on is told beside it: this recording has a fifth of
+    its minute in the first three seconds, and a second of silence in between.
     """
     data, name = scans(), f"{transport}, {_TRACE}, 60 s"
     if data is None or missing_for_tun():
@@ -134,10 +134,10 @@ def trace_rows(transport: str) -> Iterator[Row]:
     first_s = max(0.0, tally.bulk[0][0] - zero_s)
     whole, behind = (_could_carry(profile.trace, start_s) for start_s in (0.0, first_s))
     yield Row(
-        f"{name}: share of what it could carry, from the first fragment on",
+        f"{name}: share of what it could carry",
         "at least 85%",
-        f"{came / behind:.1%} ({came / whole:.1%} from the line's start, {first_s:.1f} s before)",
-        came / behind >= 0.85,
+        f"{came / whole:.1%} ({came / behind:.1%} from the first fragment on, at {first_s:.1f} s)",
+        came / whole >= 0.85,
     )
     p50_s, p90_s = (tally.urgent_s(part, 0.0) for part in (0.5, 0.9))
     good = p50_s is not None and p50_s <= 0.5

@@ -14,6 +14,7 @@ import pytest
 from receiver import decode
 from receiver.decode import ChildDecoders, DecodeTask, InlineDecoder
 from shared.codecs.base import Block
+from shared.codecs.given import Given, encode_with
 from shared.codecs.parts import pack_parts
 from shared.codecs.registry import CODECS
 from shared.errors import CodecError
@@ -368,3 +369,19 @@ def test_leaving_ends_the_children() -> None:
 
 def test_unless_told_otherwise_there_is_one_child_a_core() -> None:
     assert ChildDecoders().count >= 1
+
+
+def test_owned_voxels_and_what_is_built_on_reach_the_child(real: Real) -> None:
+    runner, decoders = real
+    owned = SAMPLES % 3 > 0
+    codec, given = CODECS["causal3d"], Given(owned)
+    task: DecodeTask | None = None
+    for rung in (1, 2, 3):
+        settings = {"ladder": 1, "rung": rung}
+        payload = encode_with(codec, Block(SAMPLES, 12), settings, given)
+        said = tuple(sorted(settings.items()))
+        z, y, x = SAMPLES.shape
+        task = DecodeTask("causal3d", said, (z, y, x), UINT16, payload, owned, task)
+        found = runner.run(decoders.decode(task))
+        given = Given(owned, found)
+    assert np.array_equal(found, np.where(owned, SAMPLES, 0))

@@ -131,6 +131,16 @@ def test_every_exact_codec_serves_an_exact_layer(codec: str) -> None:
     assert region_digest(decoded(series, job, encoded), owned) == encoded.voxel_digest
 
 
+@pytest.mark.parametrize(("level", "number"), [("fast", 1), ("archive", 3)])
+def test_a_level_travels_with_the_encoding(level: str, number: int) -> None:
+    series = series_of(brain(), [ROI], TISSUE)
+    for job in jobs_of(series, quality=Quality.EXACT):
+        encoded = encode(series, job, f"causal3d:{level}")
+        assert (encoded.codec, encoded.settings) == ("causal3d", (("level", number),))
+        owned = owned_mask(job.box, job.holes)
+        assert region_digest(decoded(series, job, encoded), owned) == encoded.voxel_digest
+
+
 def test_raw_samples_go_to_the_codec_that_takes_anything() -> None:
     series = series_of(VOLUMES[SampleKind.RAW][0])
     encoded = encode(series, jobs_of(series, quality=Quality.EXACT)[0])

@@ -59,7 +59,7 @@ def code_background(
     width = columns + 2 * PAD
     area = (rows + 2 * PAD) * width
     # Outside the brick everything is background, and so is all that is not known yet.
-    known = np.ones((depth + 2) * area, np.uint8)
+    known = np.ones((depth + 2) * area, np.int16)
     kinds = np.full((depth + 1) * (rows + 1), _WHOLE, np.int64)
     for z in range(depth):
         for y in range(rows):
@@ -103,7 +103,7 @@ def code_background(
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
-def _around(known: Octets, here: int, width: int, area: int) -> tuple[int, int]:
+def _around(known: NDArray[np.int16], here: int, width: int, area: int) -> tuple[int, int]:
     """The seven nearest neighbours as bits, and fourteen."""
     near = (
         known[here - 1]

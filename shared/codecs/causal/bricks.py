@@ -211,7 +211,7 @@ def _fit(
         sides = side_taps(rung=known.is_refined) if side is not None else []
         brick = Planes(known.shape, planes, side, sides)
         return [
-            fit_weights(brick, wanted, chosen, taps)
+            fit_weights(brick, wanted, chosen, taps, few=few)
             for taps in (space_taps(known.shape[0], few=few), flat_taps(few=few))
         ]
 

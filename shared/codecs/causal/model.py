@@ -53,7 +53,10 @@ if TYPE_CHECKING:
 
 
 class Brick(NamedTuple):
-    """What a brick is, and what is said of it ahead of its bits."""
+    """What a brick is, and what is said of it ahead of its bits.
+
+    Its name stands in caches of compiled code: under another one they could not be read any more.
+    """
 
     voxels: Ints
     """Samples 0..most, flat; read by an encoder, left at what a decoder will have."""

@@ -119,8 +119,8 @@ def ramp(shape: tuple[int, int, int], bits: int = 11) -> NDArray[Any]:
     z, y, x = np.indices(shape)
     samples = (z * 9 + y * 5 + x * 3) % 600 + noise(shape, 4).astype(np.int64)
     samples[:, : shape[1] // 4] = 0
-    wrapped: NDArray[Any] = (samples % (1 << bits)).astype(UINT16)
-    return wrapped
+    found: NDArray[Any] = (samples % (1 << bits)).astype(UINT16)
+    return found
 
 
 LEVELS = [1, 2, 3]

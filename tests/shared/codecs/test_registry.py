@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.codecs.base import Promise
-from shared.codecs.registry import CODECS, codec_named, exact_codecs
+from shared.codecs.registry import CODECS, codec_named, coded_by, exact_codecs
 from shared.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,6 +32,17 @@ def test_every_codec_goes_by_its_own_name() -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"no codec 'gif'; there are causal3d, .*, zstd"):
         codec_named("gif")
+
+
+def test_a_level_is_named_behind_a_colon() -> None:
+    assert coded_by("jpegxl") == (CODECS["jpegxl"], {})
+    assert coded_by("causal3d:archive") == (CODECS["causal3d"], {"level": 3})
+
+
+@pytest.mark.parametrize("words", ["causal3d:", "causal3d:best", "zstd:fast", "jpegxl:archive"])
+def test_a_level_that_there_is_not_is_refused(words: str) -> None:
+    with pytest.raises(SettingsError, match="causal3d has fast, default, archive"):
+        coded_by(words)
 
 
 def test_all_but_hevc_are_exact() -> None:
