@@ -10,8 +10,10 @@ import pytest
 
 from sender.encode import (
     PLAIN_CODEC,
+    Base,
     Encoded,
     cut_out,
+    encode_bounded,
     encode_bytes,
     encode_exact,
     encode_lossy,
@@ -21,6 +23,7 @@ from sender.encode import (
 from sender.preview import PreviewTarget
 from shared.codecs import registry
 from shared.codecs.base import Promise
+from shared.codecs.causal3d import LADDERS
 from shared.codecs.given import Given, decode_with
 from shared.codecs.registry import codec_named, exact_codecs
 from shared.errors import CodecError, SettingsError
@@ -256,3 +259,55 @@ def test_what_stands_beside_the_voxels_comes_back(content: bytes) -> None:
     assert found.tobytes() == content
     assert encoded.voxel_digest == hashlib.sha256(content).digest()
     assert encoded.owned_voxels == 0
+
+
+def bounded(series: Series, job: LayerJob) -> Encoded | None:
+    return encode_bounded(cut_out(series.volume.voxels, job), series.entry.samples, None)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", "<u2", "<f4"])
+def test_a_bounded_layer_is_within_the_error_that_it_tells(dtype: str) -> None:
+    series = series_of(brain((12, 64, 64), dtype), [ROI], TISSUE)
+    for job in jobs_of(series, "tissue_bounded"):
+        encoded = bounded(series, job)
+        assert encoded is not None
+        assert encoded.voxel_digest == b""
+        owned = owned_mask(job.box, job.holes)
+        truth = series.volume.voxels[job.box.slices].astype(float)
+        error = np.abs(decoded(series, job, encoded).astype(float) - truth)
+        worst = error.max() if owned is None else error[owned].max()
+        assert 0 < worst <= encoded.fidelity.max_error
+        assert encoded.fidelity.max_error == LADDERS[dict(encoded.settings)["ladder"]][0] // 2
+
+
+def test_what_has_no_noise_or_names_its_values_is_not_bounded() -> None:
+    flat = series_of(np.full((4, 16, 16), 7, np.int16))
+    assert bounded(flat, jobs_of(flat, "tissue_bounded")[0]) is None
+    voxels, kind = VOLUMES[SampleKind.LEVELS][0], SampleKind.LEVELS
+    series = series_of(voxels)
+    assert series.entry.samples.kind is kind
+    assert bounded(series, jobs_of(series, "tissue_bounded")[0]) is None
+
+
+def test_an_exact_layer_on_top_of_a_bounded_one_needs_it() -> None:
+    series = series_of(brain((12, 64, 64)))
+    (low,), (top,) = jobs_of(series, "tissue_bounded"), jobs_of(series, "tissue_exact")
+    below = bounded(series, low)
+    assert below is not None
+    base = Base(3, below.payload, below.codec, below.settings)
+    cut, samples_of = cut_out(series.volume.voxels, top), series.entry.samples
+    encoded = encode_exact(cut, samples_of, "causal3d", None, base)
+    codec, dtype = codec_named("causal3d"), samples_of.sample_dtype(cut.block.dtype)
+    coarse = decode_with(
+        codec, below.payload, cut.block.shape, dtype, dict(below.settings), Given()
+    )
+    settings = dict(encoded.settings)
+    found = decode_with(
+        codec, encoded.payload, cut.block.shape, dtype, settings, Given(None, coarse)
+    )
+    assert np.array_equal(samples_of.from_samples(found, cut.block.dtype), cut.block)
+    with pytest.raises(CodecError):
+        decode_with(codec, encoded.payload, cut.block.shape, dtype, settings, Given())
+    coarse[0, 0, 0] ^= 1
+    with pytest.raises(CodecError):
+        decode_with(codec, encoded.payload, cut.block.shape, dtype, settings, Given(None, coarse))

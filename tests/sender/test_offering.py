@@ -39,12 +39,13 @@ class Desk:
 
     def __init__(self, study: Study, spool: Spool | None = None) -> None:
         self._news = asyncio.Event()
+        self.rate_bps = 1e6
         self.offering = Offering(
             study,
             SendSettings(),
             InlineWorkers(),
             spool,
-            lambda: 1e6,
+            lambda: self.rate_bps,
             self._news.set,
         )
         self.taken: list[tuple[m.LayerOffer, bytes]] = []
@@ -80,6 +81,12 @@ class Desk:
                 self.offering.on_sent()
                 await judge(out.offer)
             running.cancel()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Until something new on offer makes it true."""
+        while not condition():
+            self._news.clear()
+            await self._news.wait()
 
     @property
     def offers(self) -> list[m.LayerOffer]:
@@ -191,6 +198,50 @@ def test_a_layer_that_is_wanted_in_whichever_form_it_comes_ends_the_session(stud
                 )
             )
         assert caught.group_contains(IntegrityError)
+
+    play(script)
+
+
+def test_what_waits_for_a_link_that_proves_thin_is_made_smaller_and_withdrawn() -> None:
+    study = study_of(series_of(brain((16, 96, 96))))
+
+    def exact(desk: Desk) -> dict[int, str]:
+        offered = desk.offering.offered.items()
+        return {
+            number: each.codec
+            for number, each in offered
+            if each.job.key.quality is Quality.EXACT and number in desk.offering.outbox.unsettled
+        }
+
+    async def script() -> None:
+        desk = Desk(study)
+        desk.rate_bps = 0.0  # not known yet
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(desk.offering.run())
+            await desk.until(lambda: bool(exact(desk)))
+            before = exact(desk)
+            size = sum(desk.offering.outbox.unsettled.values())
+            desk.rate_bps = 2_000.0
+            desk.offering.on_sent()
+            await desk.until(lambda: exact(desk) != before)
+            running.cancel()
+        assert set(before.values()) == {"jpegls"}
+        assert set(exact(desk).values()) == {"causal3d"}
+        assert not set(exact(desk)) & set(before)
+        assert sum(desk.offering.outbox.unsettled.values()) < size
+        for number in before:  # whatever the receiver still says of them
+            await desk.offering.on_want(number)
+        assert not len(desk.offering.schedule)
+
+    play(script)
+
+
+def test_on_a_fast_link_nothing_is_made_twice(study: Study) -> None:
+    async def script() -> None:
+        desk = Desk(study)
+        desk.rate_bps = 50e6
+        await desk.receive(desk.judge)
+        assert "causal3d" not in {offer.codec for offer in desk.offers}
 
     play(script)
 
