@@ -76,9 +76,8 @@ def draw(
     """
     example = examples[chosen]
     brightness, lesion = _tensor(example.brightness), _tensor(example.lesion)
-    volume = example.patch[0] > _SLAB
-    if volume and rng.random() < _PASTED:
-        others = [other for other in examples if other.pastes and other.name != example.name]
+    others = [other for other in examples if other.pastes and other.name != example.name]
+    if others and example.patch[0] > _SLAB and rng.random() < _PASTED:
         brightness, lesion = _paste(brightness, lesion, others[int(rng.integers(len(others)))], rng)
     if rng.random() < _RECORED:
         brightness = _recore(brightness, lesion, rng)

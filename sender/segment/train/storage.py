@@ -67,7 +67,8 @@ def _learn(scans: Sequence[Scan], data: Path, ratio: int, steps: int) -> tuple[N
         assert sight is not None
         bright = sight.brightness
         lesion = see_labels(marked, sight.placement)
-        examples.append(Example(scan.name, bright, lesion, np.zeros_like(bright), PATCH, 1.0))
+        outside = np.zeros_like(bright)
+        examples.append(Example(scan.name, bright, lesion, outside, PATCH, 1.0, pastes=True))
     falling = steps // 3
     recipe = Recipe(steps - falling, falling, 2e-3, 1e-4, average=0.99, batch=1, seed=7)
     with TemporaryDirectory() as folder:

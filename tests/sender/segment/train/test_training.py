@@ -47,6 +47,11 @@ def test_whatever_is_drawn_is_a_patch_within_the_scale_of_brightness() -> None:
         assert 0 <= float(lesion.min()) <= float(lesion.max()) <= 1
 
 
+def test_a_scan_without_others_is_drawn_without_their_lesions() -> None:
+    for seed in range(8):
+        assert draw([example()], 0, np.random.default_rng(seed))[0].shape == (1, 2, 32, 16, 32)
+
+
 def test_a_pasted_lesion_is_marked_where_it_shows_or_not_pasted_at_all() -> None:
     bare = example()
     empty = torch.zeros((1, 1, *bare.lesion.shape))
