@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from shared.codecs.base import Block
 from shared.codecs.given import (
     NOTHING,
     Given,
@@ -16,16 +17,17 @@ from shared.codecs.given import (
     unpacked_given,
 )
 from shared.codecs.registry import CODECS, GIVEN_CODECS
-from tests.contracts.codec import UINT16, Block, noise
+from tests.contracts.codec import UINT16, noise
 
 SHAPE = (3, 5, 7)
 OWNED = noise(SHAPE, 1).astype(np.bool_)
 
 
 def test_what_is_given_comes_out_of_its_bytes() -> None:
-    given = Given(OWNED, preview=noise(SHAPE, 9), seen=~OWNED)
+    preview = noise(SHAPE, 9)
+    given = Given(OWNED, preview=preview, seen=~OWNED)
     found = unpacked_given(packed_given(given), SHAPE, UINT16)
-    for one, other in ((found.owned, OWNED), (found.preview, given.preview), (found.seen, ~OWNED)):
+    for one, other in ((found.owned, OWNED), (found.preview, preview), (found.seen, ~OWNED)):
         assert one is not None
         assert np.array_equal(one, other)
     assert found.coarse is None
