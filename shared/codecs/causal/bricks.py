@@ -224,7 +224,7 @@ def _fit(
         )
         return _Said(effort, most, filler, space, flat, known.side is not None, True)
     planes = fill_planes(decoded.reshape(-1), coded.reshape(-1), known.shape)
-    chosen, wanted = np.flatnonzero(coded), voxels.reshape(-1).astype(np.int64)
+    chosen, wanted = np.flatnonzero(coded), voxels.reshape(-1)
 
     def both(side: NDArray[np.int32] | None) -> list[Fit]:
         sides = side_taps(rung=known.is_refined) if side is not None else []

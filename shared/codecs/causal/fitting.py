@@ -73,7 +73,7 @@ def plain_weights(count: int, sides: Sequence[Tap]) -> NDArray[np.int64]:
 
 def fit_weights(
     planes: Planes,
-    wanted: NDArray[np.int64],
+    wanted: NDArray[np.int32],
     chosen: NDArray[np.int64],
     taps: Sequence[Tap],
     *,
