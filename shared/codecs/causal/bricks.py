@@ -2,11 +2,12 @@
 
     kind (1 byte) | CRC-32 of what it decodes to (4) | ...
     raw:       the number of each sample's piece, most significant bit first, padded with zeros
-    modelled:  largest sample (2) | background (2), if there is one | weights (2 each) | range coded
+    modelled:  largest sample (2) | background (2), if there is one | weights (2 each), unless plain
+               | range coded
 
-A kind is an effort (0: raw) in its two lowest bits, then whether there is a background, then
-whether what is known beforehand is looked at. Numbers are big-endian. A brick that the model does
-not make smaller is kept raw.
+A kind is an effort (0: raw) in its two lowest bits, then whether there is a background, whether
+what is known beforehand is looked at, whether the weights are plain (`plain_weights`). Numbers are
+big-endian. A brick that the model does not make smaller is kept raw.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from shared.codecs.causal.fitting import Fit, Planes, fit_weights
+from shared.codecs.causal.fitting import Fit, Planes, fit_weights, plain_weights
 from shared.codecs.causal.layout import (
     EXPERTS,
     PAD,
@@ -44,9 +45,11 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct("!BI")
 _RAW = 0
-_EFFORT_BITS, _HAS_BACKGROUND, _HAS_SIDE = 3, 4, 8
+_EFFORT_BITS, _HAS_BACKGROUND, _HAS_SIDE, _IS_PLAIN = 3, 4, 8, 16
 _BACKGROUND_SHARE, _BACKGROUND_CONTRAST = 0.05, 4
 """Of a value that is background: of all voxels, and over its two neighbours in the histogram."""
+_PLAIN_MOST = 7
+"""Up to here samples are labels, not shades: weights cost more than they save."""
 _SIDE_GAIN = 0.985
 """A preview is looked at where it makes the mean error so much smaller."""
 
@@ -95,6 +98,7 @@ class _Said(NamedTuple):
     space: NDArray[np.int64]
     flat: NDArray[np.int64]
     has_side: bool
+    is_plain: bool = False
 
 
 def encode_brick(samples: NDArray[np.uint16], known: Known, effort: Effort) -> bytes:
@@ -114,12 +118,14 @@ def encode_brick(samples: NDArray[np.uint16], known: Known, effort: Effort) -> b
     octets = np.zeros(raw_bytes, np.uint8)
     length = _run(octets, voxels, known, said, decoding=False)
     head = struct.pack("!H", most) + (struct.pack("!H", filler) if filler >= 0 else b"")
-    head += np.concatenate([said.space, said.flat]).astype(">i2").tobytes()
+    if not said.is_plain:
+        head += np.concatenate([said.space, said.flat]).astype(">i2").tobytes()
     if len(head) + length >= raw_bytes:
         flat = piece.reshape(-1) if known.owned is None else piece[known.owned]
         raw = known.rung.middle(piece, (1 << known.bits) - 1)
         return _HEAD.pack(_RAW, _crc(raw, known.owned)) + _pack(flat, width)
     kind = effort | (_HAS_BACKGROUND if filler >= 0 else 0) | (_HAS_SIDE if said.has_side else 0)
+    kind |= _IS_PLAIN if said.is_plain else 0
     return _HEAD.pack(kind, crc) + head + octets[:length].tobytes()
 
 
@@ -154,19 +160,20 @@ def _decode_raw(body: bytes, known: Known) -> NDArray[np.int32]:
 
 def _decode_modelled(body: bytes, known: Known, kind: int) -> NDArray[np.int32]:
     has_background, has_side = bool(kind & _HAS_BACKGROUND), bool(kind & _HAS_SIDE)
-    if kind > _EFFORT_BITS | _HAS_BACKGROUND | _HAS_SIDE or kind & _EFFORT_BITS == _RAW:
+    if kind > _EFFORT_BITS | _HAS_BACKGROUND | _HAS_SIDE | _IS_PLAIN or kind & _EFFORT_BITS == _RAW:
         raise CodecError(f"causal3d: there is no brick of kind {kind}")
     if has_side and known.side is None:
         raise CodecError("causal3d: a brick was coded by a context that is not here")
     effort = Effort(kind & _EFFORT_BITS)
     few = effort is Effort.FAST
-    sides = len(side_taps(rung=known.is_refined)) if has_side else 0
+    is_plain = bool(kind & _IS_PLAIN)
+    sides = side_taps(rung=known.is_refined) if has_side else []
     counts = [
-        sides + len(space_taps(known.shape[0], few=few)) + 1,
-        sides + len(flat_taps(few=few)) + 1,
+        len(sides) + len(space_taps(known.shape[0], few=few)) + 1,
+        len(sides) + len(flat_taps(few=few)) + 1,
     ]
     weights_at = 4 if has_background else 2
-    stream_at = weights_at + 2 * sum(counts)
+    stream_at = weights_at + (0 if is_plain else 2 * sum(counts))
     if len(body) < stream_at:
         raise CodecError("causal3d: a brick is cut off in its weights")
     most = int.from_bytes(body[:2], "big")
@@ -175,8 +182,13 @@ def _decode_modelled(body: bytes, known: Known, kind: int) -> NDArray[np.int32]:
         raise CodecError(
             f"causal3d: a sample of {max(most, filler)} does not fit {known.bits} bits"
         )
-    weights = np.frombuffer(body, ">i2", sum(counts), weights_at).astype(np.int64)
-    said = _Said(effort, most, filler, weights[: counts[0]], weights[counts[0] :], has_side)
+    if is_plain:
+        weights = np.concatenate([plain_weights(count, sides) for count in counts])
+    else:
+        weights = np.frombuffer(body, ">i2", sum(counts), weights_at).astype(np.int64)
+    said = _Said(
+        effort, most, filler, weights[: counts[0]], weights[counts[0] :], has_side, is_plain
+    )
     octets = np.frombuffer(body, np.uint8, offset=stream_at).copy()
     voxels = np.zeros(known.shape, np.int32)
     read = _run(octets, voxels, known, said, decoding=True)
@@ -204,8 +216,15 @@ def _fit(
     if filler >= 0:
         coded[voxels == filler] = 0
     few = effort is Effort.FAST
+    if most <= _PLAIN_MOST:
+        sides = side_taps(rung=known.is_refined) if known.side is not None else []
+        space, flat = (
+            plain_weights(len(sides) + len(taps) + 1, sides)
+            for taps in (space_taps(known.shape[0], few=few), flat_taps(few=few))
+        )
+        return _Said(effort, most, filler, space, flat, known.side is not None, True)
     planes = fill_planes(decoded.reshape(-1), coded.reshape(-1), known.shape)
-    chosen, wanted = np.flatnonzero(coded), voxels.reshape(-1).astype(np.int64)
+    chosen, wanted = np.flatnonzero(coded), voxels.reshape(-1)
 
     def both(side: NDArray[np.int32] | None) -> list[Fit]:
         sides = side_taps(rung=known.is_refined) if side is not None else []

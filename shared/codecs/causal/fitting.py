@@ -64,9 +64,16 @@ class Fit(NamedTuple):
     """Its mean error where it was fitted, in whole samples; infinite where nothing was fitted."""
 
 
+def plain_weights(count: int, sides: Sequence[Tap]) -> NDArray[np.int64]:
+    """Where there is little to learn from: the voxel as a preview shows it, or the one before."""
+    plain = np.zeros(count, np.int64)
+    plain[0 if (0, 0, 0) in sides else len(sides)] = 1 << WEIGHT_BITS
+    return plain
+
+
 def fit_weights(
     planes: Planes,
-    wanted: NDArray[np.int64],
+    wanted: NDArray[np.int32],
     chosen: NDArray[np.int64],
     taps: Sequence[Tap],
     *,
@@ -81,10 +88,7 @@ def fit_weights(
         few: less is looked at, in half the time.
     """
     sides = planes.side_taps
-    plain = np.zeros(len(sides) + len(taps) + 1, np.int64)
-    # Where too little is there to learn from: the voxel itself where a preview shows it, else the
-    # one before.
-    plain[0 if (0, 0, 0) in sides else len(sides)] = 1 << WEIGHT_BITS
+    plain = plain_weights(len(sides) + len(taps) + 1, sides)
     before = 1 if any(z < 0 for z, _, _ in taps) else 0
     plane = planes.shape[1] * planes.shape[2]
     chosen = chosen[np.searchsorted(chosen, before * plane) :]

@@ -31,6 +31,11 @@ class Rung:
         """Its own."""
         return self.steps[-1]
 
+    @property
+    def _is_all(self) -> bool:
+        """Whether there is no other rung: every piece is a sample."""
+        return self.steps == (1,)
+
     def interval(self) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
         """Where samples may lie: (z, y, x) lowest, and one above the highest; None for anywhere."""
         if self.coarse is None:
@@ -44,6 +49,8 @@ class Rung:
 
     def piece(self, samples: NDArray[np.int32]) -> NDArray[np.int32]:
         """The number of the piece that a sample lies in, 0 for the lowest of what is known."""
+        if self._is_all:
+            return samples
         found = self.interval()
         first = 0 if found is None else found[0] // np.int32(self.step)
         return samples // np.int32(self.step) - first
@@ -56,6 +63,8 @@ class Rung:
 
     def middle(self, piece: NDArray[np.int32], most: int) -> NDArray[np.int32]:
         """What a decoder takes for the samples of a piece, none of them above ``most``."""
+        if self._is_all:
+            return piece.copy()
         found = self.interval()
         step = np.int32(self.step)
         if found is None:

@@ -84,6 +84,13 @@ class TestCausal3D(ExactCodecContract):
     def test_a_constant_block_takes_a_few_bytes(self) -> None:
         assert len(self.encode(np.full((50, 300, 200), 40_000, UINT16), 16)) < 32
 
+    def test_labels_carry_no_weights(self) -> None:
+        labels = np.zeros((9, 60, 60), UINT8)
+        labels[2:6, 20:40, 25:30] = 1
+        labels[3:5, 25:35, 26:28] = 2
+        assert len(self.encode(labels, 2)) < 150
+        self.same(labels, 2)
+
     def test_tells_a_damaged_brick(self) -> None:
         block = real_scans()["mr"]
         payload = bytearray(self.codec.encode(block, {}))
