@@ -33,7 +33,8 @@ sim: $(VENV)/demo
 PROVING := tests/protocol tests/fuzz/test_bounds.py tests/shared/test_recordlog.py \
     $(addprefix tests/receiver/test_,$(addsuffix .py,journal previews quarantine replay)) \
     tests/sender/test_session.py tests/sender/test_turns.py tests/sender/test_bwlimit.py \
-    tests/receiver/test_session.py
+    tests/receiver/test_session.py tests/shared/transports/test_pairing.py \
+    $(addprefix tests/shared/trust/test_,$(addsuffix .py,invitation pairing sites))
 
 test: $(VENV)/test peers
 	$(BIN)/coverage run -m pytest $(PROVING)
