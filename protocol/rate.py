@@ -217,14 +217,17 @@ class Window:
         if not newest.limited or rate * 8 > self.rate_bps:
             self._push_rate(rate, now_s)
         if self._startup_bytes is not None:
-            self._startup_bytes = min(
-                self._startup_bytes + _STARTUP_GROWTH * acked, _WINDOW_MAX_BYTES
-            )
+            if not self._shows_queue(rtt_s):
+                grown = self._startup_bytes + _STARTUP_GROWTH * acked
+                self._startup_bytes = min(grown, _WINDOW_MAX_BYTES)
             self._leave_startup(newest, rtt_s, now_s)
+
+    def _shows_queue(self, rtt_s: float) -> bool:
+        return rtt_s > _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S
 
     def _leave_startup(self, newest: _Sent, rtt_s: float, now_s: float) -> None:
         """Stop doubling once a queue shows, or once the rate no longer grows."""
-        has_queue = rtt_s > _STARTUP_RTT_FACTOR * self.rtt_s + _STARTUP_RTT_SLACK_S
+        has_queue = self._shows_queue(rtt_s)
         if not has_queue or newest.sent_s <= self._anew_s:
             self._queued_s = inf
             if has_queue:

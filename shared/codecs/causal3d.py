@@ -169,6 +169,8 @@ class Causal3D:
             above[each.where] |= brick.astype(np.uint64) << np.uint64(each.limb * _LIMB_BITS)
         least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
         low = head.base if dtype.kind == "i" else head.base & (1 << 64) - 1
+        if head.steps[-1] > 1 and low <= most:  # a middle may lie where the type has no samples
+            above = np.minimum(above, np.uint64(most - low))
         if low < least or low + int(above.max()) > most:
             raise CodecError(f"causal3d: the samples do not fit {dtype}")
         found: NDArray[Any] = (above + np.uint64(low & (1 << 64) - 1)).astype(dtype)

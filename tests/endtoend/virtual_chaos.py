@@ -105,7 +105,8 @@ class Told:
     live: set[int] = field(default_factory=set)
     """Encodings that this sender process has offered: another may have had others of the number."""
     repeats: list[int] = field(default_factory=list)
-    """Bytes to be sent once more, at each connection that goes on with a session."""
+    """Bytes that were sent once more, behind each connection that goes on with a session. What was
+    withdrawn meanwhile for a smaller encoding is not among them."""
     repeated_bytes: int = 0
     fragment_bytes: int = 0
     session: bytes = b""
@@ -115,22 +116,12 @@ class Told:
         frame = decode_frame(raw)
         message = unpack_message(frame.payload)
         if isinstance(message, m.Standing) and message.known and not message.finished:
-            self.repeats.append(self._to_repeat(message))
+            self.repeats.append(0)
         if isinstance(message, m.Stored):
             for part in message.parts:
                 ranges = self.stored.setdefault((self.session, part.number), RangeSet())
                 for start, stop in part.ranges:
                     ranges.add(start, stop)
-
-    def _to_repeat(self, standing: m.Standing) -> int:
-        """Bytes that were sent once and that the receiver does not have."""
-        settled = RangeSet.of(standing.settled)
-        has = {part.number: RangeSet.of(part.ranges).size() for part in standing.under_way}
-        return sum(
-            ranges.size() - has.get(number, 0)
-            for (session, number), ranges in self.sent.items()
-            if session == self.session and number not in settled and number in self.live
-        )
 
     def send(self, raw: bytes) -> None:
         """A frame leaves the sender."""
@@ -149,6 +140,8 @@ class Told:
             assert common <= 0, f"{common} stored bytes of {fragment.number} were sent again"
         new = self.sent.setdefault(key, RangeSet()).add(fragment.offset, stop)
         self.repeated_bytes += len(fragment.content) - new
+        if self.repeats and fragment.number in self.live:
+            self.repeats[-1] += len(fragment.content) - new
         self.fragment_bytes += len(fragment.content)
 
 

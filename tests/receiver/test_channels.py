@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -34,6 +35,7 @@ class Told:
 
     def __init__(self) -> None:
         self.answers: list[m.ChannelAnswer] = []
+        self.transport = SimpleNamespace(proven=None)
 
     def say(self, message: m.Answer) -> None:
         assert isinstance(message, m.ChannelAnswer)
