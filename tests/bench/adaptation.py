@@ -4,7 +4,7 @@
 
 The real commands on this machine, the sender's traffic shaped by the relay; the same plan, from
 connected until the whole study is proven at the clinic, median. Thin rates send fewer slices, so
-that each takes seconds.
+that each takes seconds, but no fewer than sixteen.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ FIXED = ("causal3d", "jpegxl", "jpegls", "htj2k", "zstd")
 _BITS_PER_VOXEL = 2.5
 _SECONDS = 8.0
 _PLANE_VOXELS = 240 * 240
+_LEAST_SLICES = 16
 _NEAR_BPS = 20e6
 _NEAR, _FAR = 0.05, 0.15
+_TURNS_FOR_ALL = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,14 +56,15 @@ def _row(scan: Path, rate: str, times: int) -> Row:
     rate_bps = parse_link(f"rate={rate}").rate_bps
     slices = int(_SECONDS * rate_bps / _BITS_PER_VOXEL / _PLANE_VOXELS)
     with tempfile.TemporaryDirectory() as name:
-        study = _slab(scan, max(2, min(155, slices)), Path(name))
+        study = _slab(scan, max(_LEAST_SLICES, min(155, slices)), Path(name))
         # In turns, so that whatever else the machine does befalls all of them.
         took: dict[str, list[float]] = {codec: [] for codec in ("auto", *FIXED)}
         for _ in range(times):
             for codec, found in took.items():
                 found.append(_seconds(study, rate, codec, Path(name)))
+            took = _still_in_the_race(took)
     medians = {codec: statistics.median(found) for codec, found in took.items()}
-    best = min(FIXED, key=lambda codec: medians[codec])
+    best = min(medians.keys() - {"auto"}, key=lambda codec: medians[codec])
     worse = medians["auto"] / medians[best] - 1
     allowed = _NEAR if rate_bps <= _NEAR_BPS else _FAR
     got = f"{worse:+.1%} ({medians['auto']:.2f} s; {best} {medians[best]:.2f} s)"
@@ -71,6 +74,16 @@ def _row(scan: Path, rate: str, times: int) -> Row:
         got,
         worse <= allowed,
     )
+
+
+def _still_in_the_race(took: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Without the fixed codecs that were never within a tenth of the best one's worst turn."""
+    fixed = [found for codec, found in took.items() if codec != "auto"]
+    best = min(fixed, key=statistics.median)
+    if len(best) < _TURNS_FOR_ALL:
+        return took
+    limit = max(best) * 1.1
+    return {codec: found for codec, found in took.items() if codec == "auto" or min(found) <= limit}
 
 
 def _slab(scan: Path, slices: int, folder: Path) -> Path:
