@@ -6,7 +6,8 @@ A network that has seen a dozen tumours knows better where a lesion is than wher
 itself tells, for at its edge one brightness becomes another. So the voxels that the network is sure
 of, on both sides, say how bright this lesion is and how bright what lies around it, and each voxel
 near the outline is weighed by that, beside what the network says (naive Bayes). Cross-validated by
-subject it moved Dice from 0.82 to 0.85, up in nine of ten, down in one by 0.015.
+subject it moved Dice from 0.82 to 0.85, up in nine of ten, down in one by 0.015. The same weighing
+tells what else in the head looks like this lesion (`alike`).
 """
 
 from __future__ import annotations
@@ -58,11 +59,9 @@ def sharpened(chances: NDArray[np.float32], brightness: NDArray[np.float32]) -> 
         return chances
     away = ndimage.distance_transform_edt(~outline)
     inside = brightness > LOWEST
-    lesion = brightness[chances > _WITHIN]
-    healthy = brightness[(chances < _BEYOND) & inside & (away < _AROUND)]
-    if min(lesion.size, healthy.size) < _LEAST:
+    told = _told(chances, brightness, away)
+    if told is None:
         return chances
-    told = _log_density(brightness, lesion) - _log_density(brightness, healthy)
     share = np.clip(chances, 1e-3, 1 - 1e-3)
     odds = np.log(share / (1 - share)) + _WEIGHT * np.clip(told, -_MOST, _MOST)
     odds = np.where((away < _NEAR) & inside, odds, -_FURTHEST)
@@ -70,6 +69,38 @@ def sharpened(chances: NDArray[np.float32], brightness: NDArray[np.float32]) -> 
     smooth = ndimage.gaussian_filter(np.clip(odds, -_FURTHEST, _FURTHEST), _SMOOTHED)
     sharp: NDArray[np.float32] = (1 / (1 + np.exp(-smooth))).astype(np.float32)
     return sharp
+
+
+def alike(chances: NDArray[np.float32], brightness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-odds that a voxel looks like the lesion rather than like what lies around it, wherever it
+    lies: (z, y, x), a new array, -`_MOST` to `_MOST`; all 0 where that cannot be told.
+
+    Args:
+        chances: (z, y, x), 0 to 1, their edges sharp.
+        brightness: (z, y, x), the sight that the network was shown.
+    """
+    from scipy import ndimage
+
+    outline = chances > _OUTLINE
+    told = None
+    if outline.any():
+        told = _told(chances, brightness, ndimage.distance_transform_edt(~outline))
+    if told is None:
+        return np.zeros_like(brightness)
+    told = np.where(brightness > LOWEST, np.clip(told, -_MOST, _MOST), -_MOST)
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(told, _SMOOTHED)
+    return smooth
+
+
+def _told(
+    chances: NDArray[np.float32], brightness: NDArray[np.float32], away: NDArray[np.float64]
+) -> NDArray[np.float32] | None:
+    """Log-odds of lesion by each voxel's own brightness; None where too little is sure."""
+    lesion = brightness[chances > _WITHIN]
+    healthy = brightness[(chances < _BEYOND) & (brightness > LOWEST) & (away < _AROUND)]
+    if min(lesion.size, healthy.size) < _LEAST:
+        return None
+    return _log_density(brightness, lesion) - _log_density(brightness, healthy)
 
 
 def _log_density(

@@ -7,6 +7,10 @@ chance reaches `SURE` anywhere is a lesion, with everything around it down to `L
 where a network hesitates. A part that nowhere reaches it is a possible lesion, and comes after all
 lesions. Possible ones that would make the ROI larger than a lesion's ROI may be are left to come in
 their turn with the tissue, the least likely first.
+
+Where a lesion is found, what looks like it nearby is a possible lesion as well, a *satellite*, even
+if the network gives it no chance at all: a small one beside a large one is what a network that is
+judged by overlap learns to leave out. The larger the lesion, the more room its satellites have.
 """
 
 from __future__ import annotations
@@ -45,6 +49,13 @@ _LEAST_SHARE, _MOST_SHARE = 0.02, 0.03
 """Of the volume (`Budget`)."""
 _FILLED = 0.3
 """The chance that what a part encloses is given: its edges stay where they are."""
+_LOOKS_LIKE = 1.0
+"""Log-odds of brightness (`edges.alike`) from which a voxel looks like the lesion."""
+_AROUND = 15.0
+"""Voxels, 3 cm, from a lesion's outline, within which a satellite begins."""
+_SATELLITES_SHARE = 0.25
+"""Of what is outlined: all its satellites together, before they are grown. The issue's own measure
+is four times the lesion; with their margin they take about as much as the lesion."""
 _POSSIBLE_SHARE = 0.01
 """Of the volume: all possible lesions together, before they are grown."""
 
@@ -135,6 +146,40 @@ def united(parts: Iterable[Part], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return chosen
 
 
+def satellites_of(
+    alike: NDArray[np.float32],
+    outline: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    voxel_ml: float,
+) -> list[Part]:
+    """What looks like a lesion near one, the strongest evidence first, as much as there is room.
+
+    Args:
+        alike: (z, y, x), log-odds of each voxel by its brightness.
+        outline: (z, y, x), what is lesion.
+        held: (z, y, x), what is in an ROI as it is.
+        voxel_ml: of this grid.
+    """
+    from scipy import ndimage
+
+    if not outline.any():
+        return []
+    near = ndimage.distance_transform_edt(~outline) < _AROUND
+    labels, _ = ndimage.label((alike > _LOOKS_LIKE) & ~held, structure=np.ones((3, 3, 3)))
+    found = []
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        marked = labels[place] == number
+        size_ml = float(np.count_nonzero(marked)) * voxel_ml
+        if size_ml >= _MIN_POSSIBLE_ML and near[place][marked].any():
+            z, y, x = place
+            box = Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop))
+            evidence = float(alike[place][marked].sum())
+            found.append((evidence, Part(box, marked, LOW, size_ml, sure=False)))
+    found.sort(key=lambda each: -each[0])
+    room_ml = _SATELLITES_SHARE * float(np.count_nonzero(outline)) * voxel_ml
+    return _that_fit((part for _, part in found), room_ml)
+
+
 def widened(
     chosen: NDArray[np.bool_],
     outline: NDArray[np.bool_],
@@ -202,11 +247,15 @@ def within_share(parts: list[Part], shape: Triple, voxel_ml: float) -> list[Part
         voxel_ml: of the volume.
     """
     room_ml = _POSSIBLE_SHARE * shape[0] * shape[1] * shape[2] * voxel_ml
+    possible = _that_fit((part for part in parts if not part.sure), room_ml)
+    return [part for part in parts if part.sure] + possible
+
+
+def _that_fit(parts: Iterable[Part], room_ml: float) -> list[Part]:
+    """As many as there is room for, in their order; one that is too large is passed over."""
     kept = []
     for part in parts:
-        if not part.sure:
-            if part.size_ml > room_ml:
-                continue
+        if part.size_ml <= room_ml:
             room_ml -= part.size_ml
-        kept.append(part)
+            kept.append(part)
     return kept

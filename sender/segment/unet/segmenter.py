@@ -19,12 +19,13 @@ import numpy as np
 from sender.segment.base import Segmentation
 from sender.segment.grow import Marks, reach_of, rois_of
 from sender.segment.options import MARGIN_VOXELS
-from sender.segment.unet.edges import sharpened
+from sender.segment.unet.edges import alike, sharpened
 from sender.segment.unet.lesions import (
     SURE,
     Budget,
     marked_in_volume,
     parts_of,
+    satellites_of,
     united,
     widened,
     within_share,
@@ -167,10 +168,12 @@ def answer_of(
     own_ml = voxel_ml * prod(placement.steps)
     parts = within_share(parts_of(chances, own_ml), header.shape, voxel_ml)
     sure = united((part for part in parts if part.sure), chances.shape)
-    possible = united((part for part in parts if not part.sure), chances.shape)
     outline = sure & (looked.chances > SURE)
     budget = Budget.of(header.shape, voxel_ml, own_ml)
     sure = widened(sure, outline, sight.brightness > LOWEST, budget)
+    likeness = alike(looked.chances, sight.brightness)
+    parts += satellites_of(likeness, outline, sure, own_ml)
+    possible = united((part for part in parts if not part.sure), chances.shape)
     groups = [
         Marks(label, marked_in_volume(chosen, chances, placement))
         for label, chosen in (("lesion", sure), ("possible lesion", possible & ~sure))

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from sender.segment.train.effect import Row, hevc, jpeg2000, plot, settings_of, summary
+from sender.segment.train.effect import Row, _publish, hevc, jpeg2000, plot, settings_of, summary
 from tests.sender.segment.unet.test_segmenter import head_with_a_lesion
 from tests.sender.segment.volumes import volume_of
 
@@ -57,5 +58,14 @@ def test_every_setting_is_told_with_its_means_and_drawn(tmp_path: Path) -> None:
     text = summary(rows)
     assert "| JPEG 2000, 1 | 2.0 | exact | 0.900 | 1.000 | 90.0% |" in text
     assert "| JPEG 2000, 20 | 20.0 | 41.0 | 0.810 | 0.900 | 90.0% |" in text
-    plot(rows, tmp_path / "effect.png")
-    assert (tmp_path / "effect.png").read_bytes()[:4] == b"\x89PNG"
+    for trained, few in (([], []), (rows[:2], rows[2:])):
+        plot(rows, trained, few, tmp_path / "effect.png")
+        assert (tmp_path / "effect.png").read_bytes()[:4] == b"\x89PNG"
+    _publish(tmp_path / "bench" / "papers.json", {"tested": rows}, 0)
+    told = json.loads((tmp_path / "bench" / "papers.json").read_text())
+    assert [row["what"] for row in told["rows"]] == [f"tested: {name}" for name in names]
+    assert told["rows"][0]["got"] == "x2.0, exact, Dice 0.900, in ROI 90.0%"
+
+
+def test_a_network_that_finds_nothing_is_told_without_dividing_by_it() -> None:
+    assert "| a | 1.0 | exact | 0.000 | - | 0.0% |" in summary([Row("a", "b", 1, 999.0, 0.0, 0.0)])

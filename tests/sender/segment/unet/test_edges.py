@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sender.segment.unet.edges import sharpened
+from sender.segment.unet.edges import alike, sharpened
 from sender.segment.unet.sight import LOWEST
 
 SHAPE = (30, 34, 32)
@@ -61,3 +61,19 @@ def test_nothing_found_stays_nothing_and_specks_stay_as_they_are() -> None:
     speck = nothing.copy()
     speck[15, 17, 16] = 0.9
     np.testing.assert_array_equal(sharpened(speck, scan(1.0, 0.0)), speck)
+
+
+def test_what_is_as_bright_as_the_lesion_looks_like_it_wherever_it_lies() -> None:
+    bright, chances = scan(2.0, 0.0), told(7)
+    bright[14:17, 27:30, 15:18] = 2.0
+    likeness = alike(chances, bright)
+    assert likeness[15, 28, 16] > 1
+    assert np.median(likeness[(AWAY > 8.5) & (AWAY < 10)]) < -1
+    assert likeness[AWAY > 16].max() < -1  # where there is no tissue
+
+
+def test_nothing_looks_like_a_lesion_where_none_is_found_or_too_little_of_it() -> None:
+    nothing = np.full(SHAPE, 0.01, np.float32)
+    assert not alike(nothing, scan(2.0, 0.0)).any()
+    nothing[15, 17, 16] = 0.9
+    assert not alike(nothing, scan(2.0, 0.0)).any()

@@ -9,6 +9,7 @@ from sender.segment.unet.lesions import (
     Budget,
     marked_in_volume,
     parts_of,
+    satellites_of,
     united,
     widened,
     within_share,
@@ -122,3 +123,40 @@ def test_possible_lesions_have_a_share_of_the_volume_and_sure_ones_have_all() ->
     assert next(part.sure for part in kept)
     assert len(within_share(parts, (1, 1, 1), 1e-9)) == 1
     assert len(within_share(parts, (200, 200, 200), 0.008)) == 3
+
+
+def likeness(
+    *balls: tuple[tuple[int, int, int], float, float],
+) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+    return chances(*balls) - np.float32(1)
+
+
+def test_what_looks_like_a_lesion_near_one_is_a_possible_lesion_the_most_evident_first() -> None:
+    near = likeness(((10, 12, 11), 5, 4.0), ((10, 20, 4), 1, 4.0), ((3, 3, 17), 2, 4.0))
+    parts = satellites_of(near, BALL, BALL, 0.02)
+    assert [part.sure for part in parts] == [False, False]
+    assert parts[0].size_ml > parts[1].size_ml
+    found = united(parts, SHAPE)
+    assert found[10, 20, 4]
+    assert found[3, 3, 17]
+    assert not (found & BALL).any()
+
+
+def test_a_larger_lesion_has_room_for_more_satellites_and_a_small_one_for_little() -> None:
+    near = likeness(((10, 20, 4), 2, 4.0), ((3, 3, 17), 1, 4.0))
+    small = chances(((10, 12, 11), 2, 1.0)) > 0
+    assert len(satellites_of(near, BALL, BALL, 0.02)) == 2
+    (only,) = satellites_of(near, small, small, 0.02)
+    assert only.size_ml == pytest.approx(7 * 0.02)  # the larger one is passed over
+
+
+def test_no_satellite_without_a_lesion_nor_far_from_one_nor_of_a_speck() -> None:
+    shape = (8, 8, 60)
+    lesion, bright = np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
+    lesion[2:6, 2:6, 2:8] = True
+    bright[2:5, 2:5, 40:43] = 3.0
+    bright[3, 3, 12] = 3.0
+    assert satellites_of(bright, lesion, lesion, 0.02) == []
+    assert satellites_of(bright, np.zeros_like(lesion), lesion, 0.02) == []
+    bright[2:5, 2:5, 15:17] = 3.0
+    assert len(satellites_of(bright, lesion, lesion, 0.02)) == 1

@@ -74,6 +74,18 @@ def test_a_tumour_that_nobody_learnt_from_is_in_the_roi(scans: Path, name: str) 
     assert "ml" in answer.reason
 
 
+def test_a_satellite_that_looks_like_the_lesion_beside_it_is_a_later_roi() -> None:
+    volume, lesion = head_with_a_lesion()
+    z, y, x = np.indices(SHAPE)
+    satellite = (z - 22) ** 2 + (y - 50) ** 2 + (x - 22) ** 2 < 2**2
+    volume.voxels[satellite] = 540
+    *_, answer = UnetSegmenter().segment(volume)
+    held = marked_by(answer.rois, SHAPE)
+    assert held[satellite].all()
+    assert held[lesion].all()
+    assert {roi.label for roi in answer.rois} == {"lesion", "possible lesion"}
+
+
 def test_neither_torch_nor_a_dicom_reader_is_needed_to_find_a_lesion(tmp_path: Path) -> None:
     script = (
         "import sys\n"
