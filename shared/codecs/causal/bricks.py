@@ -6,7 +6,8 @@
                | range coded
 
 A kind is an effort (0: raw) in its two lowest bits, then whether there is a background, whether
-what is known beforehand is looked at, whether the weights are plain (`plain_weights`). Numbers are
+what is known beforehand is looked at, whether the weights are plain (`plain_weights`), whether the
+rung above shows what is background, and whether more of that rung is looked at. Numbers are
 big-endian. A brick that the model does not make smaller is kept raw.
 """
 
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct("!BI")
 _RAW = 0
-_EFFORT_BITS, _HAS_BACKGROUND, _HAS_SIDE, _IS_PLAIN = 3, 4, 8, 16
+_EFFORT_BITS, _HAS_BACKGROUND, _HAS_SIDE, _IS_PLAIN, _IS_SHOWN, _IS_WIDE = 3, 4, 8, 16, 32, 64
+_KINDS = 128
 _BACKGROUND_SHARE, _BACKGROUND_CONTRAST = 0.05, 4
 """Of a value that is background: of all voxels, and over its two neighbours in the histogram."""
 _PLAIN_MOST = 7
@@ -99,6 +101,33 @@ class _Said(NamedTuple):
     flat: NDArray[np.int64]
     has_side: bool
     is_plain: bool = False
+    is_shown: bool = False
+    """The rung above shows background, and only that, by its value."""
+    is_wide: bool = False
+    """More of the rung above is looked at."""
+
+    def kind(self) -> int:
+        """Of its stream."""
+        return (
+            self.effort
+            | (_HAS_BACKGROUND if self.filler >= 0 else 0)
+            | (_HAS_SIDE if self.has_side else 0)
+            | (_IS_PLAIN if self.is_plain else 0)
+            | (_IS_SHOWN if self.is_shown else 0)
+            | (_IS_WIDE if self.is_wide else 0)
+        )
+
+    def head(self) -> bytes:
+        """What stands ahead of its bits."""
+        head = struct.pack("!H", self.most)
+        head += struct.pack("!H", self.filler) if self.filler >= 0 else b""
+        if self.is_plain:
+            return head
+        return head + np.concatenate([self.space, self.flat]).astype(">i2").tobytes()
+
+    def sides(self, known: Known) -> list[Tap]:
+        """Where what is known beforehand is looked at."""
+        return side_taps(rung=known.is_refined, wide=self.is_wide) if self.has_side else []
 
 
 def encode_brick(samples: NDArray[np.uint16], known: Known, effort: Effort) -> bytes:
@@ -115,18 +144,29 @@ def encode_brick(samples: NDArray[np.uint16], known: Known, effort: Effort) -> b
     width = known.rung.pieces_bits(known.bits)
     raw_bytes = (mine.size * width + 7) // 8
     said = _fit(voxels, decoded, known, effort, filler, most)
-    octets = np.zeros(raw_bytes, np.uint8)
-    length = _run(octets, voxels, known, said, decoding=False)
-    head = struct.pack("!H", most) + (struct.pack("!H", filler) if filler >= 0 else b"")
-    if not said.is_plain:
-        head += np.concatenate([said.space, said.flat]).astype(">i2").tobytes()
-    if len(head) + length >= raw_bytes:
+    kind, content = _content(voxels, known, said, raw_bytes)
+    # What helps a prediction may be known from the interval already: only bytes tell.
+    if known.is_refined and not said.is_plain and effort is not Effort.FAST:
+        wide = _fit(voxels, decoded, known, effort, filler, most, wide=True)
+        kind, content = min(
+            (kind, content),
+            _content(voxels, known, wide, raw_bytes),
+            key=lambda each: len(each[1]),
+        )
+    if len(content) >= raw_bytes:
         flat = piece.reshape(-1) if known.owned is None else piece[known.owned]
         raw = known.rung.middle(piece, (1 << known.bits) - 1)
         return _HEAD.pack(_RAW, _crc(raw, known.owned)) + _pack(flat, width)
-    kind = effort | (_HAS_BACKGROUND if filler >= 0 else 0) | (_HAS_SIDE if said.has_side else 0)
-    kind |= _IS_PLAIN if said.is_plain else 0
-    return _HEAD.pack(kind, crc) + head + octets[:length].tobytes()
+    return _HEAD.pack(kind, crc) + content
+
+
+def _content(
+    voxels: NDArray[np.int32], known: Known, said: _Said, raw_bytes: int
+) -> tuple[int, bytes]:
+    """A modelled brick's kind and content; cut off, but long enough to be told, beyond raw."""
+    octets = np.zeros(raw_bytes, np.uint8)
+    length = _run(octets, voxels.copy(), known, said, decoding=False)
+    return said.kind(), said.head() + octets[:length].tobytes()
 
 
 def decode_brick(stream: bytes, known: Known) -> NDArray[np.int32]:
@@ -160,14 +200,17 @@ def _decode_raw(body: bytes, known: Known) -> NDArray[np.int32]:
 
 def _decode_modelled(body: bytes, known: Known, kind: int) -> NDArray[np.int32]:
     has_background, has_side = bool(kind & _HAS_BACKGROUND), bool(kind & _HAS_SIDE)
-    if kind > _EFFORT_BITS | _HAS_BACKGROUND | _HAS_SIDE | _IS_PLAIN or kind & _EFFORT_BITS == _RAW:
+    is_shown, is_wide = bool(kind & _IS_SHOWN), bool(kind & _IS_WIDE)
+    if kind >= _KINDS or kind & _EFFORT_BITS == _RAW:
         raise CodecError(f"causal3d: there is no brick of kind {kind}")
     if has_side and known.side is None:
         raise CodecError("causal3d: a brick was coded by a context that is not here")
+    if (is_shown and not has_background) or ((is_shown or is_wide) and not known.is_refined):
+        raise CodecError(f"causal3d: a brick of kind {kind} needs a rung above, or a background")
     effort = Effort(kind & _EFFORT_BITS)
     few = effort is Effort.FAST
     is_plain = bool(kind & _IS_PLAIN)
-    sides = side_taps(rung=known.is_refined) if has_side else []
+    sides = side_taps(rung=known.is_refined, wide=is_wide) if has_side else []
     counts = [
         len(sides) + len(space_taps(known.shape[0], few=few)) + 1,
         len(sides) + len(flat_taps(few=few)) + 1,
@@ -186,9 +229,8 @@ def _decode_modelled(body: bytes, known: Known, kind: int) -> NDArray[np.int32]:
         weights = np.concatenate([plain_weights(count, sides) for count in counts])
     else:
         weights = np.frombuffer(body, ">i2", sum(counts), weights_at).astype(np.int64)
-    said = _Said(
-        effort, most, filler, weights[: counts[0]], weights[counts[0] :], has_side, is_plain
-    )
+    space, flat = weights[: counts[0]], weights[counts[0] :]
+    said = _Said(effort, most, filler, space, flat, has_side, is_plain, is_shown, is_wide)
     octets = np.frombuffer(body, np.uint8, offset=stream_at).copy()
     voxels = np.zeros(known.shape, np.int32)
     read = _run(octets, voxels, known, said, decoding=True)
@@ -206,6 +248,8 @@ def _fit(
     effort: Effort,
     filler: int,
     most: int,
+    *,
+    wide: bool = False,
 ) -> _Said:
     """The experts' weights, and whether what is known beforehand helps them."""
     from shared.codecs.causal.planes import fill_planes
@@ -216,21 +260,24 @@ def _fit(
     if filler >= 0:
         coded[voxels == filler] = 0
     few = effort is Effort.FAST
+    shown = _shows_background(voxels, known, filler)
     if most <= _PLAIN_MOST:
         sides = side_taps(rung=known.is_refined) if known.side is not None else []
         space, flat = (
             plain_weights(len(sides) + len(taps) + 1, sides)
             for taps in (space_taps(known.shape[0], few=few), flat_taps(few=few))
         )
-        return _Said(effort, most, filler, space, flat, known.side is not None, True)
+        return _Said(effort, most, filler, space, flat, known.side is not None, True, shown)
     planes = fill_planes(decoded.reshape(-1), coded.reshape(-1), known.shape)
     chosen, wanted = np.flatnonzero(coded), voxels.reshape(-1)
 
+    interval = known.rung.interval() if wide else None
+
     def both(side: NDArray[np.int32] | None) -> list[Fit]:
-        sides = side_taps(rung=known.is_refined) if side is not None else []
+        sides = side_taps(rung=known.is_refined, wide=wide) if side is not None else []
         brick = Planes(known.shape, planes, side, sides)
         return [
-            fit_weights(brick, wanted, chosen, taps, few=few)
+            fit_weights(brick, wanted, chosen, taps, few=few, interval=interval)
             for taps in (space_taps(known.shape[0], few=few), flat_taps(few=few))
         ]
 
@@ -240,7 +287,8 @@ def _fit(
         alone = both(None)
         has_side = fits[0].error < _SIDE_GAIN * alone[0].error
         fits = fits if has_side else alone
-    return _Said(effort, most, filler, fits[0].weights, fits[1].weights, has_side)
+    space, flat = fits[0].weights, fits[1].weights
+    return _Said(effort, most, filler, space, flat, has_side, False, shown, wide)
 
 
 def _run(
@@ -253,7 +301,7 @@ def _run(
 ) -> int:
     """Code a modelled brick; returns the bytes written or read, ``voxels`` are as decoded."""
     try:  # numba takes half a second to import, and more where nothing is cached
-        from shared.codecs.causal.background import ASKED, FOREIGN, OTHER
+        from shared.codecs.causal.background import ASKED, BACKGROUND, FOREIGN, OTHER
         from shared.codecs.causal.model import Brick, code_brick
         from shared.codecs.causal.quick import code_quick_brick
     except (ImportError, RuntimeError) as error:  # no numba, or nowhere to keep machine code
@@ -265,6 +313,8 @@ def _run(
     marks = np.full(voxels.size, ASKED if said.filler >= 0 else OTHER, np.uint8)
     if said.filler >= 0 and interval is not None:
         marks[(said.filler < low) | (said.filler >= high)] = OTHER
+    if said.is_shown and known.rung.coarse is not None:
+        marks[:] = np.where(known.rung.coarse.reshape(-1) == said.filler, BACKGROUND, OTHER)
     if known.owned is not None:
         marks[~known.owned.reshape(-1)] = FOREIGN
     side = _padded(known.side) if said.has_side else None
@@ -278,7 +328,7 @@ def _run(
         low,
         high,
         none if side is None else side,
-        _taps(side_taps(rung=known.is_refined) if said.has_side else []),
+        _taps(said.sides(known)),
         _taps(space_taps(depth, few=few)),
         _taps(flat_taps(few=few)),
         _taps(online_taps(depth) if said.effort is Effort.ARCHIVE else []),
@@ -289,6 +339,14 @@ def _run(
     if few:
         return int(code_quick_brick(octets, decoding, brick, load_table()))
     return int(code_brick(octets, decoding, brick, load_table(), _EXPERTS[said.effort]))
+
+
+def _shows_background(voxels: NDArray[np.int32], known: Known, filler: int) -> bool:
+    """Whether the rung above shows background, and only that, by its value."""
+    if filler < 0 or known.rung.coarse is None:
+        return False
+    alike = (known.rung.coarse == filler) == (voxels == filler)
+    return bool(np.all(alike if known.owned is None else alike[known.owned]))
 
 
 def _taps(taps: Sequence[Tap]) -> NDArray[np.int32]:

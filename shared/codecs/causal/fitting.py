@@ -78,6 +78,7 @@ def fit_weights(
     taps: Sequence[Tap],
     *,
     few: bool = False,
+    interval: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None,
 ) -> Fit:
     """The weights that predict best.
 
@@ -86,6 +87,8 @@ def fit_weights(
         chosen: which of them there are to learn from, ascending flat indices.
         taps: (z, y, x) offsets.
         few: less is looked at, in half the time.
+        interval: lowest, and one above the highest, that each voxel may be. One that is predicted
+            far outside has little to teach: its interval says more than a better prediction would.
     """
     sides = planes.side_taps
     plain = plain_weights(len(sides) + len(taps) + 1, sides)
@@ -113,19 +116,27 @@ def fit_weights(
     rows_of[:, :-1] = (seen - centre) >> shift
     rows_of[:, -1] = 16.0
     target = ((wanted[number] - centre) >> shift).astype(np.float64)
+    least, width = target, np.zeros(count)
+    if interval is not None:
+        low, high = (each.reshape(-1)[number].astype(np.int64) for each in interval)
+        least, width = ((low - centre) >> shift).astype(np.float64), np.rint((high - low) >> shift)
+    half, off = width / 2 + 1, np.zeros(count)
     calm = np.zeros(count)
     for a, b in ((west, corner), (north, corner), (north, right)):
         calm += np.abs(rows_of[:, a] - rows_of[:, b])
     error: NDArray[Any] = calm.copy()
     solved = np.zeros(plain.size)
     for _ in range(_FEW_PASSES if few else _PASSES):
-        trust = np.rint(_WEIGHT_TOP / (0.2 * calm + error + 1))
+        trust = np.rint(_WEIGHT_TOP / (0.2 * calm + error + 1) * (half / (half + off)))
         weighted = rows_of * trust[:, None]
         gram = rows_of.T @ weighted
         gram[np.diag_indices_from(gram)] *= 1 + _SMALLEST_GAIN
         gram[np.diag_indices_from(gram)] += _WEIGHT_TOP
         solved = np.linalg.solve(gram, weighted.T @ target)
+        predicted = np.rint(rows_of @ solved)
         error = np.rint(np.abs(rows_of @ solved - target))
+        if interval is not None:
+            off = np.abs(np.clip(predicted, least, least + width) - predicted)
     weights = np.rint(solved * (1 << WEIGHT_BITS)).astype(np.int64)
     constant = solved[-1] * 16 * (1 << shift) + centre * (
         1 - weights[:-1].sum() / (1 << WEIGHT_BITS)

@@ -25,7 +25,7 @@ PLACES = 128
 """Contexts of an answer: how seven things lie to the first threshold."""
 WEIGHT_BITS = 12
 """Behind the point of transmitted weights."""
-MOST_TAPS = 40
+MOST_TAPS = 48
 LENGTHS = {
     "softplus": 2561,
     "near": 1024,
@@ -83,15 +83,21 @@ def online_taps(depth: int) -> list[Tap]:
     return plane_taps(10) + disc_taps(-1, 12) + disc_taps(-2, 2)
 
 
-def side_taps(*, rung: bool) -> list[Tap]:
+def side_taps(*, rung: bool, wide: bool = False) -> list[Tap]:
     """What both linear experts look at in what is known of the whole brick beforehand.
 
     A preview shows the voxel itself. The rung above has said in which interval it lies, which is
-    taken for what it is when questions are asked: here it shows the neighbours to come only.
+    taken for what it is when questions are asked: here it shows the neighbours to come only;
+    more of them where that is ``wide``.
     """
     to_come = [(0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 1, -1), (1, 0, 0)]
+    near = [*to_come, (0, 0, 2), (1, 0, 1), (1, 1, 0)]
+    if rung and wide:
+        beside = [(1, 0, -1), (1, -1, 0), (0, 2, 0)]
+        corners = [(1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1), (0, 1, 2), (0, 1, -2)]
+        return near + beside + corners
     if rung:
-        return [*to_come, (0, 0, 2), (1, 0, 1), (1, 1, 0)]
+        return near
     return [(0, 0, 0), *to_come, (0, 0, -1), (0, -1, 0)]
 
 

@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage  # type: ignore[import-untyped]
 
 from shared.codecs.base import Block
+from shared.codecs.causal.bricks import Effort, Known, decode_brick, encode_brick
+from shared.codecs.causal.rungs import Rung
 from shared.codecs.causal3d import CAUSAL_3D, LADDERS, largest_error
 from shared.codecs.given import Given
 from shared.codecs.registry import codec_named
@@ -233,6 +236,41 @@ def test_a_rung_tells_that_the_one_above_it_is_another() -> None:
     for given_, sentence in ((other, "another context"), (Given(), "without the one above")):
         with pytest.raises(CodecError, match=sentence):
             CAUSAL_3D.decode_given(payload, samples.shape, UINT16, {}, given_)
+
+
+def test_background_that_a_rung_has_shown_costs_nothing_below_it() -> None:
+    z, y, x = np.indices((8, 64, 64))
+    tissue = noise(z.shape, 2) > 0
+    samples = np.where(tissue, 40 + z + y + x, 0).astype(UINT16)
+    first, second, third = climb(samples, 1, 2, Given())
+    assert len(first) > 3_000  # three in four are tissue: 0.8 bits each, to say which
+    assert len(second) < len(first) // 4
+    assert len(third) < len(first) // 4
+
+
+def test_a_rung_takes_the_smaller_of_what_is_near_and_what_is_wide() -> None:
+
+    is_wide = 64
+    kinds = set()
+    for seed, smooth in ((1, 0.0), (2, 0.8)):
+        noisy = np.random.default_rng(seed).normal(300, 120, (12, 48, 48))
+        samples = ndimage.gaussian_filter(noisy, smooth) if smooth else noisy
+        samples = np.clip((samples - samples.min()) * 400 / np.ptp(samples), 0, 400).astype(UINT16)
+        coarse = samples.astype(np.int32) // 5 * 5 + 2
+        known = Known(samples.shape, 9, Rung((5, 1), coarse))
+        kinds.add(encode_brick(samples, known, Effort.DEFAULT)[0] & is_wide)
+    assert kinds == {0, is_wide}
+
+
+@pytest.mark.parametrize("bit", [32, 64])
+def test_refuses_a_brick_that_needs_a_rung_above_where_there_is_none(bit: int) -> None:
+
+    samples = ramp((3, 20, 20))
+    known = Known(samples.shape, 11, Rung((1,)))
+    stream = bytearray(encode_brick(samples, known, Effort.DEFAULT))
+    stream[0] |= bit
+    with pytest.raises(CodecError, match="needs a rung above"):
+        decode_brick(bytes(stream), known)
 
 
 def test_refuses_a_rung_that_a_ladder_has_not() -> None:
