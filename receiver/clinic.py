@@ -424,7 +424,7 @@ class Clinic:
         before = 0
         while True:
             await self._clock.sleep_s(_SHOW_EVERY_S)
-            received = session.received_bytes
+            received = session.visits.received_bytes
             if session.volumes:
                 rate_bps = (received - before) * 8 / _SHOW_EVERY_S
                 self._display.show(_progress(session, rate_bps), self._clock.now_s())
