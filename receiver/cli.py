@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> ExitCode:
     from protocol.limits import PROTOCOL_VERSION
-    from receiver.clinic import Reception, receive
+    from receiver.reception import Reception, receive
     from shared.loop import run_on_loop
     from shared.role import Role
     from shared.transports.address import parse_place

@@ -31,7 +31,7 @@ from protocol import messages as m
 from protocol.outbox import Outbox
 from protocol.sending import SendingConnection
 from protocol.stages import UNFOCUSED, Priority
-from receiver.clinic import Reception, receive
+from receiver.reception import Reception, receive
 from shared.clock import SystemClock
 from shared.errors import TransportClosed
 from shared.geometry import Box
