@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from protocol.messages import Mark
-    from receiver.compose import Count
+    from receiver.counts import Count
     from receiver.session import ReceivingSession
     from shared.audit import AuditLog, Fact
     from shared.workers import Workers

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from protocol import messages as m
     from receiver.books import Books
-    from receiver.compose import Count
+    from receiver.counts import Count
     from receiver.decode import Decoder
     from receiver.reception import Reception
     from shared.display import Display
