@@ -68,6 +68,7 @@ peers:
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "medroi needs Python 3.11 or later with its venv module (python3-venv)"; exit 1; }
+	@echo "setting up $(VENV), once: a minute or two"
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -35,6 +35,9 @@ MAX_BLOCK_VOXELS = 1 << 25
 """Voxels in the box of one layer: what a decoding process must hold at once."""
 MAX_LAYERS = 65_536
 """Of one session."""
+MAX_FORMS = 3
+"""Of one layer that does not prove right at the receiver: as the sender likes, by another codec,
+and as plainly as can be. Then the session ends."""
 MAX_OPEN_LAYERS = 256
 """Layers whose chunks may be under way at the same time."""
 MAX_OPEN_BYTES = 256 << 20

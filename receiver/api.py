@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
-    from receiver.compose import Count
+    from receiver.counts import Count
     from receiver.session import ReceivingSession
 
 _TOKEN_BYTES = 16

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from protocol.messages import Mark
-    from receiver.compose import Count
+    from receiver.counts import Count
     from receiver.session import ReceivingSession
     from shared.audit import AuditLog, Fact
     from shared.workers import Workers
@@ -111,12 +111,12 @@ class Books:
             exact=session.exact,
             series=[entry.digest.hex() for entry in session.manifest.series],
             whole=[_counts(volume.whole) for volume in session.volumes],
-            received_bytes=session.received_bytes,
+            received_bytes=session.visits.received_bytes,
         )
 
     def concluded(self, session: ReceivingSession, code: ExitCode) -> None:
         """A session is over, for better or worse. A loop that is stopping waits for no worker."""
-        self._concluded_bytes += session.received_bytes
+        self._concluded_bytes += session.visits.received_bytes
         self._ended.add(word=code.name.lower())
         self._note_now("ended", sync=True, **_which(session), outcome=code.name.lower())
 
@@ -202,7 +202,7 @@ class Books:
         return sum(1 for _ in self._sessions())
 
     def _bytes(self) -> float:
-        return self._concluded_bytes + sum(each.received_bytes for each in self._sessions())
+        return self._concluded_bytes + sum(each.visits.received_bytes for each in self._sessions())
 
     def _voxels(self) -> dict[str, float]:
         found = dict.fromkeys((each.name.lower() for each in Quality), 0.0)
@@ -218,7 +218,7 @@ class Books:
 
 def _which(session: ReceivingSession) -> dict[str, Fact]:
     study = session.manifest.study.hex() if session.manifest else None
-    return {"study": study, "session": session.inbox.session.hex(), "peer": session.peer}
+    return {"study": study, "session": session.inbox.session.hex(), "peer": session.visits.peer}
 
 
 def _counts(count: Count) -> dict[str, int]:

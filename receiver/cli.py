@@ -1,7 +1,4 @@
-"""medroi-recv: flags become settings, settings a reception, its end an exit code.
-
-The only place of the receiver that prints an error or decides how the process ends.
-"""
+"""medroi-recv: flags become settings, settings a reception, its end an exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from receiver.commands import subcommand
 from shared.audit_command import RECEIVED, add_audit_flag
-from shared.errors import ExitCode, MedroiError, SettingsError
+from shared.edge import run_command
+from shared.errors import ExitCode, SettingsError
 from shared.metrics_server import add_metrics_flag
 from shared.software import SOFTWARE
 from shared.transports.webrtc.flags import add_transport_flags, ways_of
@@ -37,25 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     os.umask(_PRIVATE)
-    try:
-        run = subcommand(words[0]) if words else None
-        return int(run(words[1:]) if run else _run(_parser().parse_args(words)))
-    except MedroiError as error:
-        print(f"medroi-recv: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        print("medroi-recv: stopped; what has arrived is kept", file=sys.stderr)
-        return int(ExitCode.INTERRUPTED)
-    except Exception:  # the edge: whatever else happens is a fault of ours, and told whole
-        import logging
 
-        logging.getLogger("medroi").exception("medroi-recv: a fault of medroi itself")
-        return int(ExitCode.UNEXPECTED)
+    def run() -> ExitCode:
+        other = subcommand(words[0]) if words else None
+        return other(words[1:]) if other else _run(_parser().parse_args(words))
+
+    return run_command("medroi-recv", run, stopped="stopped; what has arrived is kept")
 
 
 def _run(options: argparse.Namespace) -> ExitCode:
     from protocol.limits import PROTOCOL_VERSION
-    from receiver.clinic import Reception, receive
+    from receiver.reception import Reception, receive
     from shared.loop import run_on_loop
     from shared.role import Role
     from shared.transports.address import parse_place

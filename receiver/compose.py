@@ -7,7 +7,6 @@ was decoded, is the one that the sender declared. Blocking; one worker at a time
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,39 +14,25 @@ import numpy as np
 from protocol.messages import Mark
 from protocol.stages import MARKS
 from receiver.attachment import Attachment
+from receiver.counts import COUNTED, Count, count, is_planned, planes, rois_of
 from receiver.files import SeriesFiles, fill_value
 from receiver.journal import JournalEntry, append_entry, read_entries, write_entries
-from receiver.previews import append_preview, begin_previews, read_previews
+from receiver.previews import append_preview, read_previews
+from receiver.recovery import recover
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.header import Source
-from shared.layer import QUALITIES, Quality, Region, RegionKind
+from shared.layer import Quality, Region, RegionKind
 from shared.ownership import holes, marked_in, owned_count, owned_mask
 from shared.volume import region_digest, volume_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from protocol import messages as m
-
-
-_COUNTED = (Quality.PREVIEW, Quality.BOUNDED, Quality.VERIFIED)
-
-
-@dataclass(slots=True)
-class Count:
-    """How far a set of voxels has come."""
-
-    total: int = 0
-    at: dict[Quality, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
-    """Voxels that have at least this quality."""
-
-    def share(self, quality: Quality) -> float:
-        """From 0 to 1; 1 for no voxels."""
-        return self.at[quality] / self.total if self.total else 1.0
 
 
 class GrowingVolume:
@@ -58,11 +43,13 @@ class GrowingVolume:
         self.files, resumed = SeriesFiles.open(folder, stem, entry.header)
         self.previews = (read_previews(self.files.previews) if resumed else None) or []
         """(box, largest error) of every layer that is not exact painted."""
-        self.held = self._recover() if resumed else ()
+        self.held = recover(self.files, entry.header.shape, self.previews) if resumed else ()
         """Voxel digests of layers that an earlier session verified and this one has checked."""
         self.empty = not self.held and not self.previews
         """Nothing has been painted: all voxels are missing, or will not be sent."""
         self.regions: dict[str, Region] = {}
+        self._rois: list[Region] = []
+        """The ROIs by what they mark."""
         self.record = b""
         """MedROI's 54 bytes about the tissue box."""
         self.roi, self.whole = Count(), Count(Box.whole(entry.header.shape).voxels)
@@ -90,33 +77,14 @@ class GrowingVolume:
             self._discard(region)
         lost = self._count(discarded)
         self.discarded_voxels = lost.total
-        self.whole = self._count([_whole(self.entry)])
-        self.whole.total -= lost.total
-        for level in lost.at:  # a preview may reach over voxels that will never be exact
-            self.whole.at[level] -= lost.at[level]
-        self.roi = self._count(self._rois())
-        planned = sum(
-            owned_count(region.box, holes(region, region.box, self.regions))
-            for region in plan.regions
-            if Quality.EXACT in QUALITIES[region.kind]
-        )
-        self.is_planned = planned == Box.whole(self.entry.header.shape).voxels
-
-    def _rois(self) -> list[Region]:
-        """The ROIs by what they mark, less what earlier ones mark: whoever sends those voxels.
-
-        An ROI that was found late does not own what was on its way already; it is not exact before
-        that is.
-        """
-        rois = [region for region in self.regions.values() if region.kind is RegionKind.ROI]
-        names = {region.name for region in rois}
-        return [
-            replace(roi, excludes=tuple(name for name in roi.excludes if name in names))
-            for roi in rois
-        ]
+        # A preview may reach over voxels that will never be exact.
+        self.whole = self._count([_whole(self.entry)]).without(lost)
+        self._rois = rois_of(self.regions)
+        self.roi = self._count(self._rois)
+        self.is_planned = is_planned(self.regions, self.entry.header.shape)
 
     def _discard(self, region: Region) -> None:
-        for part, owned in self._planes(region):
+        for part, owned in planes(region, self.regions):
             quality = self.files.quality[part.slices]
             lost = quality < Quality.DISCARDED
             if owned is not None:
@@ -124,22 +92,7 @@ class GrowingVolume:
             quality[lost] = Quality.DISCARDED
 
     def _count(self, regions: list[Region]) -> Count:
-        count = Count()
-        for region in regions:
-            count.total += owned_count(region.box, holes(region, region.box, self.regions))
-            for part, owned in self._planes(region) if not self.empty else ():
-                quality = self.files.quality[part.slices]
-                chosen = quality if owned is None else quality[owned]
-                for level in count.at:
-                    count.at[level] += int(np.count_nonzero(chosen >= level))
-        return count
-
-    def _planes(self, region: Region) -> Iterator[tuple[Box, NDArray[np.bool_] | None]]:
-        """A region slice by slice, with the voxels that it owns."""
-        (z0, y0, x0), (z1, y1, x1) = region.box.start, region.box.stop
-        for z in range(z0, z1):
-            plane = Box((z, y0, x0), (z + 1, y1, x1))
-            yield plane, owned_mask(plane, holes(region, plane, self.regions))
+        return count(regions, self.regions, None if self.empty else self.files.quality)
 
     # -- painting -----------------------------------------------------------------------------
 
@@ -190,7 +143,7 @@ class GrowingVolume:
         if owned is not None:
             wanted &= owned
         counted = wanted & (quality != Quality.DISCARDED)
-        gained = {each: counted & (quality < each) for each in _COUNTED if each <= level}
+        gained = {each: counted & (quality < each) for each in COUNTED if each <= level}
         append_preview(self.files.previews, (box, offer.max_error))
         self.files.voxels[box.slices][wanted] = shown[wanted]
         quality[wanted] = level
@@ -212,7 +165,7 @@ class GrowingVolume:
         target = self.files.voxels[box.slices]
         gained = {
             level: quality < level if owned is None else (quality < level) & owned
-            for level in _COUNTED
+            for level in COUNTED
         }
         if owned is None:
             target[...], quality[...] = values, Quality.VERIFIED
@@ -268,7 +221,7 @@ class GrowingVolume:
         if self.regions[offer.key.region].kind is RegionKind.ROI:
             of_roi = None
         else:
-            of_roi = marked_in(self._rois(), box)
+            of_roi = marked_in(self._rois, box)
         for level, voxels in gained.items():
             self.whole.at[level] += sign * int(np.count_nonzero(voxels))
             inside = voxels if of_roi is None else voxels & of_roi
@@ -314,7 +267,7 @@ class GrowingVolume:
         Returns:
             What has to come again; nothing where all of it is right.
         """
-        rois = self._rois()
+        rois = self._rois
         return self._demote_wrong(
             offer
             for offer in self._layers.values()
@@ -383,39 +336,6 @@ class GrowingVolume:
         if content and not nifti:
             self.files.attach(content)
         self.path = self.files.finish(content if nifti else b"")
-
-    def _recover(self) -> tuple[bytes, ...]:
-        """Believe of an earlier session only what its digests still prove, and that what it showed
-        as a preview is no better than that.
-
-        A layer that brings nothing beside those before it is dropped: who compares digests has to
-        know how many places have one.
-        """
-        whole = Box.whole(self.entry.header.shape)
-        good = []
-        self.files.previews.unlink(missing_ok=True)
-        if self.previews:
-            begin_previews(self.files.previews, self.previews)
-        for known in self.files.quality:
-            shown = (known == Quality.PREVIEW) | (known == Quality.BOUNDED)
-            known[~shown if self.previews else ...] = Quality.MISSING
-        for entry in read_entries(self.files.journal):
-            if not entry.box.inside(whole) or not all(
-                (hole if isinstance(hole, Box) else hole.box).inside(entry.box)
-                for hole in entry.holes
-            ):
-                break
-            owned = owned_mask(entry.box, entry.holes)
-            chosen = slice(None) if owned is None else owned
-            quality = self.files.quality[entry.box.slices]
-            found = np.ascontiguousarray(self.files.voxels[entry.box.slices])
-            new = (quality[chosen] != Quality.VERIFIED).any()
-            if new and region_digest(found, owned) == entry.digest:
-                quality[chosen] = Quality.VERIFIED
-                good.append(entry)
-        self.files.clear()
-        write_entries(self.files.journal, good)
-        return tuple(entry.digest for entry in good)
 
 
 def _whole(entry: m.SeriesManifest) -> Region:

@@ -31,7 +31,7 @@ _UNSAVED_BYTES = 32 << 20
 
 
 class Keeper:
-    """Of one session. `run` it once there is a log; what is put before that waits."""
+    """Of one session. Once there is a log, `open` it; what is put before that waits."""
 
     def __init__(
         self, workers: Workers, clock: Clock, on_stored: Callable[[m.Stored], None]
@@ -39,12 +39,20 @@ class Keeper:
         self._workers = workers
         self._clock = clock
         self._on_stored = on_stored
+        self.log: SessionLog | None = None
+        """None before there is one."""
+        self._opened = asyncio.Event()
         self._unsaved: list[Record] = []
         self._unsaved_bytes = 0
         self._put = self._kept = 0
         self._hurry = asyncio.Event()
         self._filled = asyncio.Event()
         self._moved = asyncio.Condition()
+
+    def open(self, log: SessionLog) -> None:
+        """There is a log from now on."""
+        self.log = log
+        self._opened.set()
 
     async def put_message(self, message: m.Message) -> None:
         """Keep a message."""
@@ -61,19 +69,26 @@ class Keeper:
         async with self._moved:
             await self._moved.wait_for(lambda: self._kept >= wanted)
 
-    async def run(self, log: SessionLog) -> None:
+    async def read(self, offer: m.LayerOffer) -> bytes:
+        """An encoding that is on the disk, whole."""
+        assert self.log is not None  # it was opened before its encodings were looked at
+        return await self._workers.run(self.log.payload, offer.number, offer.size_bytes)
+
+    async def run(self) -> None:
         """Until cancelled.
 
         Raises:
             OSError: the disk does not take it.
         """
+        await self._opened.wait()
+        assert self.log is not None  # it is open
         while True:
             await self._filled.wait()
             await self._wait_for_company()
             records, self._unsaved, self._unsaved_bytes = self._unsaved, [], 0
             self._filled.clear()
             self._hurry.clear()
-            await self._workers.run(log.append, records)
+            await self._workers.run(self.log.append, records)
             async with self._moved:
                 self._kept += len(records)
                 self._moved.notify_all()

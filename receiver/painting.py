@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from protocol import messages as m
+from protocol.limits import MAX_FORMS
 from protocol.stages import STAGES, stage_of
 from receiver.backlog import Backlog
 from receiver.decode import DecodeTask
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _QUEUE = 8
 """Encodings that wait for a decoder."""
-_MOST_WANTED = 2
-"""Other forms of a layer that are asked for: another codec's, and the plainest there is."""
 _BACKLOG_BYTES = 64 << 20
 """Of encodings among these and the ones being decoded, beyond which nothing more is read."""
 
@@ -162,7 +161,7 @@ class Painter:
         Raises:
             IntegrityError: every form has been tried.
         """
-        if self.wanted[offer.key] >= _MOST_WANTED:
+        if self.wanted[offer.key] >= MAX_FORMS - 1:
             raise IntegrityError(f"{offer.key} does not have its digest, in whichever form it came")
         self.wanted[offer.key] += 1
         self._asked.add(offer.number)

@@ -58,6 +58,8 @@ def replay(log: SessionLog, inbox: Inbox) -> Stored:
 def _on_message(
     message: m.Message, inbox: Inbox, stored: Stored, offers: dict[int, m.LayerOffer]
 ) -> None:
+    begun = isinstance(message, m.Manifest) or inbox.manifest is not None
+    require(begun, f"a {type(message).__name__} of a session without a manifest")
     match message:
         case m.Manifest():
             inbox.on_manifest(message)

@@ -36,7 +36,7 @@ def receiver_report(
     exit_code: ExitCode,
 ) -> Report:
     """What is known of a study when its session has ended, however it ended."""
-    stats = session.stats
+    stats = session.visits.stats
     volumes = session.volumes
     name = session.manifest.study.hex() if session.manifest else None
     proven = bool(volumes) and all(volume.proven for volume in volumes)
@@ -48,7 +48,7 @@ def receiver_report(
         study=name,
         exact=session.exact is True,
         sha256=one if proven else None,
-        bytes=total_bytes(session.painter.bytes, session.received_bytes),
+        bytes=total_bytes(session.painter.bytes, session.visits.received_bytes),
         times_s=times_of(timeline.marks()),
         link={
             "transport": stats.name if stats else None,

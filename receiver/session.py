@@ -21,12 +21,14 @@ from protocol.events import ChunkRejected, EncodingArrived, FragmentArrived
 from protocol.inbox import Inbox
 from protocol.parting import error_of
 from protocol.states import State
+from receiver.answers import Answers
 from receiver.keeper import Keeper
 from receiver.log import SessionLog, message_record
 from receiver.painting import Arrived, Painter
 from receiver.quarantine import Quarantine
 from receiver.replay import replay
 from receiver.store import disk_errors, forget_empty, open_volumes, study_folder
+from receiver.visits import Visits
 from shared.errors import (
     IntegrityError,
     MedroiError,
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
     from receiver.watch import Watcher
     from shared.clock import Clock
     from shared.timeline import Timeline
-    from shared.transports.base import TransportStats
-    from shared.trust.proof import Proven
     from shared.workers import Workers
 
 _HEARD = 64
@@ -88,30 +88,21 @@ class ReceivingSession:
         self._watcher = watcher
         self._claim = claim
         self._require = require
-        self._visits: list[Visit] = []
-        self._current = 0
-        """The generation that has the session: the newest that has brought anything."""
-        self._left_bytes = 0
+        self.visits = Visits()
         self._changed = asyncio.Event()
         self._heard: asyncio.Queue[tuple[Visit, Event]] = asyncio.Queue(_HEARD)
-        self._keeper = Keeper(workers, clock, self._say)
-        self._log: SessionLog | None = None
-        self._log_is_open = asyncio.Event()
+        self._keeper = Keeper(workers, clock, self.visits.say)
+        self._answers = Answers(self, self._keeper, workers, timeline, watcher)
         self._stored: list[m.LayerOffer] = []
         """Encodings that an earlier process has stored, and whose voxels are to be looked at."""
         self._failure: MedroiError | None = None
         self._receipt_heard = self._is_over = False
-        self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
-        self.stats: TransportStats | None = None
-        """Of the newest connection."""
-        self.peer: str | None = None
-        """What the key is called that the newest WebSocket has proven; None where there is none."""
         self.folder: Path | None = None
         """Where the study is put; None before its manifest is accepted."""
         self.quarantine: Quarantine | None = None
         """Where what proved wrong is kept aside; there is one once there is a folder."""
         self.volumes: list[GrowingVolume] = []
-        self.painter = Painter(self.volumes, decoder, workers, self)
+        self.painter = Painter(self.volumes, decoder, workers, self._answers)
         self.exact: bool | None = None
         """What our receipt says; None until it is given."""
 
@@ -121,11 +112,6 @@ class ReceivingSession:
         return self.inbox.manifest
 
     @property
-    def received_bytes(self) -> int:
-        """All frame bytes of all connections so far."""
-        return self._left_bytes + sum(each.connection.received_bytes for each in self._visits)
-
-    @property
     def is_over(self) -> bool:
         """Whether something has ended it."""
         return self._failure is not None or self._is_over
@@ -133,7 +119,7 @@ class ReceivingSession:
     @property
     def is_waiting(self) -> bool:
         """Whether no connection is there."""
-        return not self._visits
+        return not self.visits.there
 
     # -- the way of a session -----------------------------------------------------------------
 
@@ -149,10 +135,12 @@ class ReceivingSession:
             if manifest is None:
                 log.close()
                 return
-            self._log, self.folder, self.exact = log, folder, stored.exact
+            self.folder, self.exact = folder, stored.exact
             self.quarantine = Quarantine(folder)
             for record in log.damaged:
-                await self._set_aside(record, "the disk has spoilt a record of the log", 0, 0)
+                await self._answers.quarantine(
+                    record, "the disk has spoilt a record of the log", 0, 0
+                )
             self.inbox.held = ()
             if self.exact is None:
                 self.painter.wanted.update(stored.wanted)
@@ -164,7 +152,7 @@ class ReceivingSession:
                     if number not in stored.whole:
                         await self._ask_for_lost(log, offer)
                 await self._watcher.began(self)
-            self._log_is_open.set()
+            self._keeper.open(log)
 
     async def _ask_for_lost(self, log: SessionLog, offer: m.LayerOffer) -> None:
         """A layer was proven, and is neither in the volume nor in the log any more. No connection
@@ -185,13 +173,13 @@ class ReceivingSession:
             with disk_errors(self._out), one_error():
                 async with asyncio.TaskGroup() as group:
                     loops = [self.painter.run() for _ in range(self._decoder.count)]
-                    loops += [self._event_loop(), self._keep_loop()]
+                    loops += [self._event_loop(), self._keeper.run()]
                     helpers = [group.create_task(loop) for loop in loops]
                     await self._until_over()
                     for helper in helpers:
                         helper.cancel()
-            if self._receipt_heard and self._log is not None:
-                self._log.remove()
+            if self._receipt_heard and self._keeper.log is not None:
+                self._keeper.log.remove()
         except MedroiError as error:
             await self._part(error)
             raise
@@ -200,8 +188,8 @@ class ReceivingSession:
             raise
         finally:
             self._is_over = True
-            if self._log is not None:
-                self._log.close()
+            if self._keeper.log is not None:
+                self._keeper.log.close()
 
     async def _until_over(self) -> None:
         """Until a sender has heard its receipt, or is gone for good or for too long."""
@@ -225,16 +213,15 @@ class ReceivingSession:
         await self.painter.drain()
 
     async def _part(self, error: MedroiError | None) -> None:
-        for visit in list(self._visits):
-            await visit.part(error)
+        await self.visits.part(error)
         await self._workers.run(self._give_back, error)
 
     def _give_back(self, error: MedroiError | None) -> None:
         """Nothing stays on the disk of a study of which nothing has come, and no log of a session
         that nobody will go on with."""
         over = isinstance(error, ProtocolError | IntegrityError | PeerRefused)
-        if self._log is not None and (over or self._log.is_empty):
-            self._log.remove()
+        if (log := self._keeper.log) is not None and (over or log.is_empty):
+            log.remove()
         forget_empty(self.volumes)
 
     # -- connections --------------------------------------------------------------------------
@@ -242,17 +229,12 @@ class ReceivingSession:
     def attach(self, visit: Visit) -> None:
         """See `receiver.visit.Host`."""
         self._timeline.mark(m.Mark.CONNECTED.value)
-        self._visits.append(visit)
-        self.stats = visit.transport.stats()
-        proven: Proven | None = getattr(visit.transport, "proven", None)  # not of a data channel
-        self.peer = proven.key_name if proven else self.peer
+        self.visits.join(visit)
         self._changed.set()
 
     def detach(self, visit: Visit, error: MedroiError | None) -> None:
         """A connection is over: closed in order, or by an error."""
-        self._visits.remove(visit)
-        self._left_bytes += visit.connection.received_bytes
-        self.stats = visit.transport.stats()
+        self.visits.leave(visit)
         if error is not None and not isinstance(error, TransportClosed):
             self.fail(error)
         elif self.is_waiting and self.manifest is None:
@@ -269,13 +251,9 @@ class ReceivingSession:
     async def hear(self, visit: Visit, event: Event) -> None:
         """See `receiver.visit.Host`."""
         over = self.exact is not None and not isinstance(event, m.End | m.Farewell)
-        if visit.generation < self._current or over:
+        if self.visits.is_late(visit) or over:
             return
-        if visit.generation > self._current:
-            self._current = visit.generation
-            for other in self._visits:
-                if other is not visit:
-                    other.retire()
+        self.visits.go_with(visit)
         match event:
             case FragmentArrived(fragment=fragment):
                 await self._keeper.put_fragment(fragment)
@@ -287,10 +265,6 @@ class ReceivingSession:
         await self._heard.put((visit, event))
         if isinstance(event, EncodingArrived):
             await self.painter.backlog.add(len(event.payload))
-
-    def _say(self, message: m.Answer) -> None:
-        for visit in self._visits:
-            visit.say(message)
 
     # -- what connections bring ---------------------------------------------------------------
 
@@ -315,7 +289,7 @@ class ReceivingSession:
             case EncodingArrived(offer=offer, payload=payload):
                 await self.painter.put(Arrived(offer, _at_hand(payload)))
             case ChunkRejected(number=number, offset=offset, content=content):
-                await self._set_aside(content, "it has not its hash", number, offset)
+                await self._answers.quarantine(content, "it has not its hash", number, offset)
             case m.End():
                 await self._finish(visit)
             case m.Farewell():
@@ -331,14 +305,14 @@ class ReceivingSession:
             try:
                 await self._workers.run(self._require, folder, manifest)
                 self.volumes += await self._workers.run(open_volumes, folder, manifest)
-                self._log = await self._workers.run(SessionLog.create, folder, self.inbox.session)
+                log = await self._workers.run(SessionLog.create, folder, self.inbox.session)
             except OSError as error:
                 visit.connection.refuse(f"the clinic's disk does not take it: {error.strerror}")
                 raise
             self.folder, self.quarantine = folder, Quarantine(folder)
             held = (digest for volume in self.volumes for digest in volume.held)
             self.inbox.held = tuple(islice(held, _MAX_HELD))
-            self._log_is_open.set()
+            self._keeper.open(log)
             await self._watcher.began(self)
         visit.connection.accept(self.inbox.held or ())
 
@@ -350,7 +324,7 @@ class ReceivingSession:
         if await self._workers.run(volume.holds, offer):
             if offer.key.quality is Quality.EXACT:
                 volume.note_verified(offer)
-            await self.judge(offer.number, m.Verdict.HELD)
+            await self._answers.judge(offer.number, m.Verdict.HELD)
 
     async def _look_at_stored(self) -> None:
         """Encodings that an earlier process has stored: those whose voxels are not in the volume
@@ -363,77 +337,23 @@ class ReceivingSession:
                 if offer.key.quality is Quality.EXACT:
                     volume.note_verified(offer)
                 if not self.inbox.is_settled(offer.number):
-                    await self.judge(offer.number, m.Verdict.VERIFIED)
+                    await self._answers.judge(offer.number, m.Verdict.VERIFIED)
                 continue
             await self.painter.backlog.add(offer.size_bytes)
-            await self.painter.put(Arrived(offer, partial(self._read_stored, offer)))
+            await self.painter.put(Arrived(offer, partial(self._keeper.read, offer)))
         self._stored = []
-
-    async def stored(self, offer: m.LayerOffer) -> bytes:
-        """See `receiver.painting.Teller`."""
-        await self._keeper.until_kept()
-        return await self._read_stored(offer)
-
-    async def _read_stored(self, offer: m.LayerOffer) -> bytes:
-        assert self._log is not None  # it was opened before its encodings were looked at
-        return await self._workers.run(self._log.payload, offer.number, offer.size_bytes)
-
-    async def _keep_loop(self) -> None:
-        await self._log_is_open.wait()
-        assert self._log is not None  # it is open
-        await self._keeper.run(self._log)
 
     # -- what the reader asks -----------------------------------------------------------------
 
     def focus(self, focus: m.Focus) -> None:
         """What meets a box comes before everything else."""
         self.inbox.focus(focus)
-        self._say(focus)
+        self.visits.say(focus)
 
     def pause(self, *, paused: bool) -> None:
         """No fragments for now, or again."""
         self.inbox.paused = paused
-        self._say(m.Pause() if paused else m.Resume())
-
-    # -- what the sender is told --------------------------------------------------------------
-
-    async def judge(self, number: int, verdict: m.Verdict) -> None:
-        """See `receiver.painting.Teller`. What is judged is on the disk first."""
-        message = m.LayerVerdict(number, verdict)
-        await self._keeper.put_message(message)
-        await self._keeper.until_kept()
-        self.inbox.settle(number)
-        self._say(message)
-
-    async def want(self, number: int) -> None:
-        """See `receiver.painting.Teller`."""
-        await self._keeper.put_message(m.Want(number))
-        await self._keeper.until_kept()
-        self.inbox.want(number)
-        self._say(m.Want(number))
-
-    async def set_aside(self, offer: m.LayerOffer, payload: bytes, why: str) -> None:
-        """See `receiver.painting.Teller`."""
-        await self._set_aside(payload, why, offer.number, 0)
-
-    async def demoted(self, series: int, layers: int) -> None:
-        """See `receiver.painting.Teller`."""
-        await self._watcher.demoted(self, series, layers)
-
-    async def _set_aside(self, content: bytes, why: str, number: int, offset: int) -> None:
-        assert self.quarantine is not None  # nothing comes before the folder is there
-        put = partial(self.quarantine.put, content, why=why, encoding=number, offset=offset)
-        await self._workers.run(put)
-
-    async def reach(self, series: int, mark: m.Mark) -> None:
-        """See `receiver.painting.Teller`."""
-        self.inbox.reach(series, mark)
-        self._say(m.StageReached(series, mark))
-        self._reached[mark].add(series)
-        of_roi = mark in (m.Mark.ROI_PREVIEW, m.Mark.ROI_EXACT)
-        if series == 0 if of_roi else len(self._reached[mark]) == len(self.volumes):
-            self._timeline.mark(mark.value)
-        await self._watcher.reached(self, series, mark)
+        self.visits.say(m.Pause() if paused else m.Resume())
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -456,10 +376,10 @@ class ReceivingSession:
 
     def _conclude(self, exact: bool) -> None:
         manifest = self.inbox.manifest
-        assert self._log is not None  # there is no end without a manifest
+        assert self._keeper.log is not None  # there is no end without a manifest
         assert manifest is not None
         receipt = m.Done(manifest.study, exact)
-        self._log.conclude([message_record(manifest), message_record(receipt)])
+        self._keeper.log.conclude([message_record(manifest), message_record(receipt)])
 
 
 def _at_hand(payload: bytes) -> Callable[[], Awaitable[bytes]]:

@@ -1,7 +1,4 @@
-"""medroi-send: flags become settings, settings a transfer, its end an exit code.
-
-The only place of the sender that prints an error or decides how the process ends.
-"""
+"""medroi-send: flags become settings, settings a transfer, its end an exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sender.commands import subcommand
 from shared.audit_command import SENT, add_audit_flag
-from shared.errors import ExitCode, MedroiError, SettingsError
+from shared.edge import run_command
+from shared.errors import ExitCode, SettingsError
 from shared.metrics_server import add_metrics_flag
 from shared.software import SOFTWARE
 from shared.transports.webrtc.flags import Choice, add_transport_flags, ways_of
@@ -42,20 +40,12 @@ exit codes: 0 stored and verified, 2 usage, 3 input refused, 4 peer refused,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        run = subcommand(words[0]) if words else None
-        return int(run(words[1:]) if run else _run(_parser().parse_args(words)))
-    except MedroiError as error:
-        print(f"medroi-send: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        print("medroi-send: stopped; the same command goes on from here", file=sys.stderr)
-        return int(ExitCode.INTERRUPTED)
-    except Exception:  # the edge: whatever else happens is a fault of ours, and told whole
-        import logging
 
-        logging.getLogger("medroi").exception("medroi-send: a fault of medroi itself")
-        return int(ExitCode.UNEXPECTED)
+    def run() -> ExitCode:
+        other = subcommand(words[0]) if words else None
+        return other(words[1:]) if other else _run(_parser().parse_args(words))
+
+    return run_command("medroi-send", run, stopped="stopped; the same command goes on from here")
 
 
 def _run(options: argparse.Namespace) -> ExitCode:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from protocol.limits import MAX_FORMS
 from sender.encode import (
     AFTER_SECOND_CODEC,
     PLAIN_CODEC,
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from sender.settings import SendSettings
     from shared.layer import LayerKey
     from shared.workers import Workers
-
-_MOST_FORMS = 3
-"""Of one layer: as scheduled, by another codec, and as plainly as can be."""
 
 
 class Forms:
@@ -126,7 +124,7 @@ class Forms:
             IntegrityError: every form has been tried.
         """
         failed = self._failed.setdefault(key, [])
-        if len(failed) == _MOST_FORMS - 1:
+        if len(failed) == MAX_FORMS - 1:
             raise IntegrityError(f"{key} does not prove right at the receiver, coded plainly")
         failed.append(codec)
 

@@ -13,11 +13,16 @@ from sender.ladder import LADDER_CODEC
 from shared.layer import Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from protocol.outbox import Outbox
     from protocol.stages import Priority
+    from sender.encode import Encoded
+    from sender.forms import Forms
     from sender.layering import LayerJob
-    from sender.schedule import Link
+    from sender.offers import Offered
+    from sender.prepare import Series
+    from sender.schedule import Link, Schedule
 
 _VOXELS_PER_S = 0.3e6
 """What one of several busy cores makes of the slow codec, encoding and proof: half of what it does
@@ -37,6 +42,53 @@ class Waiting(NamedTuple):
     job: LayerJob
     codec: str
     unsent_bytes: int
+
+
+class Improving:
+    """Of one study, while what is offered waits in one outbox."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        outbox: Outbox,
+        offered: Mapping[int, Offered],
+        forms: Forms,
+    ) -> None:
+        """
+        Args:
+            offered: encodings that are not settled, by number; looked at, never changed.
+        """
+        self._schedule = schedule
+        self._outbox = outbox
+        self._offered = offered
+        self._forms = forms
+        self._tried: set[int] = set()
+        """Encodings that cannot be made smaller, or are being."""
+
+    def next(self, link: Link) -> Waiting | None:
+        """The encoding to make smaller now; None where nothing waits for so long."""
+        if not self._schedule.is_thin(link):
+            return None
+        unsent = self._outbox.unsettled
+        waiting = (
+            Waiting(self._schedule.priority(job), number, job, codec, unsent[number])
+            for number, (job, _, codec) in self._offered.items()
+            if unsent.get(number) and number not in self._tried
+        )
+        return improvable(waiting, link)
+
+    async def smaller(self, series: Series, waiting: Waiting) -> Encoded | None:
+        """What may take the place of an encoding that waits; None where it is not worth it, or the
+        other has been settled meanwhile."""
+        self._tried.add(waiting.number)
+        encoded = await self._forms.improve(series, waiting.job)
+        left = self.unsent_bytes(waiting)
+        better = encoded.codec == LADDER_CODEC and is_better(len(encoded.payload), left)
+        return encoded if better and waiting.number in self._offered else None
+
+    def unsent_bytes(self, waiting: Waiting) -> int:
+        """What is still to be sent of it, now."""
+        return self._outbox.unsettled.get(waiting.number, 0)
 
 
 def improvable(waiting: Iterable[Waiting], link: Link) -> Waiting | None:

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from protocol import messages as m
 from protocol.outbox import Outbox
 from sender.beside import Beside
 from sender.forms import Forms
 from sender.held import Held
-from sender.improving import Waiting, improvable, is_better
+from sender.improving import Improving
 from sender.keeping import Keeping
-from sender.ladder import LADDER_CODEC
 from sender.ledger import Ledger
-from sender.offers import layer_offer
+from sender.offers import Offered, layer_offer
 from sender.prepare import with_plan
 from sender.schedule import Link, Schedule
 from sender.spool import Outcome
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from sender.encode import Encoded
     from sender.growing import Step
+    from sender.improving import Waiting
     from sender.layering import LayerJob
     from sender.prepare import Series, Study
     from sender.settings import SendSettings
@@ -43,14 +43,6 @@ if TYPE_CHECKING:
 
 _LOW_S = 0.3
 """Of link still to be sent: so much before it stands still, a slab more is encoded."""
-
-
-class Offered(NamedTuple):
-    """A layer that is encoded and not yet settled."""
-
-    job: LayerJob
-    owned_voxels: int
-    codec: str
 
 
 class Offering:
@@ -106,8 +98,7 @@ class Offering:
         """Exact layers that are settled: should they not stay right, they are asked for again."""
         self._answered: set[int] = set()
         """What was asked for again, which a receiver repeats to a new connection, or withdrawn."""
-        self._tried: set[int] = set()
-        """Encodings that cannot be made smaller, or are being."""
+        self._improving = Improving(self.schedule, self.outbox, self.offered, self._forms)
         self._finished = False
         self._any_settled = False
         self._held = Held()
@@ -303,33 +294,20 @@ class Offering:
         return self.schedule.skips(job, self.link(), exact)
 
     def _improvable(self) -> Waiting | None:
-        """An encoding that waits for so long that it can be made smaller meanwhile."""
-        link = self.link()
-        if not self.schedule.is_thin(link):
-            return None
-        unsent = self.outbox.unsettled
-        waiting = (
-            Waiting(self.schedule.priority(job), number, job, codec, unsent[number])
-            for number, (job, _, codec) in self.offered.items()
-            if unsent.get(number) and number not in self._tried
-        )
-        return improvable(waiting, link)
+        return self._improving.next(self.link())
 
     async def _improve(self, waiting: Waiting) -> None:
         """Put a smaller encoding in the place of one that waits."""
-        outbox, number, job = self.outbox, waiting.number, waiting.job
-        self._tried.add(number)
-        encoded = await self._forms.improve(self._series(job), job)
-        left = self.outbox.unsettled.get(number, 0)
-        if outbox is not self.outbox or number not in self.offered:
+        improving, number = self._improving, waiting.number
+        encoded = await improving.smaller(self._series(waiting.job), waiting)
+        if encoded is None or improving is not self._improving:
             return
-        if encoded.codec == LADDER_CODEC and is_better(len(encoded.payload), left):
-            old = self.offered.pop(number)
-            self._answered.add(number)
-            self.ledger.spared(old.job, left)
-            self._on_withdraw(number)
-            await self._offer(job, encoded)
-            self._changed.set()
+        old = self.offered.pop(number)
+        self._answered.add(number)
+        self.ledger.spared(old.job, improving.unsent_bytes(waiting))
+        self._on_withdraw(number)
+        await self._offer(waiting.job, encoded)
+        self._changed.set()
 
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
         outbox, promoted = (

@@ -1,8 +1,8 @@
-"""What the receiver is told of an encoding before its first byte."""
+"""What is on offer: an encoding that waits, and what the receiver is told before its first byte."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.chunks import chunk_digests
 from protocol.messages import LayerOffer
@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from sender.encode import Encoded
     from sender.layering import LayerJob
     from shared.layer import LayerKey
+
+
+class Offered(NamedTuple):
+    """A layer that is encoded and not yet settled."""
+
+    job: LayerJob
+    owned_voxels: int
+    codec: str
 
 
 def layer_offer(

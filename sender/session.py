@@ -209,26 +209,27 @@ class SendingSession:
     async def take_over(self, call: Call) -> None:
         """See `sender.caller.Callee`."""
         self._generation += 1
-        before = self._caller.lines
+        before, session = self._caller.lines, self._session
         if not self._known:
             call.introduce(self._session, self._generation, accepted=False)
             await call.until_greeted()
-            self._require_still(before)
+            self._require_still(before, session)
             self._begin(call)
             return
         standing = await call.attach(self._session, self._generation, accepted=self._accepted)
         if standing.known and standing.generation >= self._generation:  # an earlier process's
             self._generation = standing.generation + 1
             standing = await call.attach(self._session, self._generation, accepted=self._accepted)
-        self._require_still(before)
+        self._require_still(before, session)
         if standing.known:
             await self._go_on(call, standing)
         else:
             await self._begin_again(call)
 
-    def _require_still(self, lines: int) -> None:
-        """No other line has got the session while this one was finding out where it stands."""
-        if self._caller.lines != lines:
+    def _require_still(self, lines: int, session: bytes) -> None:
+        """No other line has got the session while this one was finding out where it stands, nor
+        begun another one in its place."""
+        if self._caller.lines != lines or self._session != session:
             raise TransportClosed("another line was faster")
 
     def _begin(self, call: Call) -> None:

@@ -85,12 +85,12 @@ class PlainDisplay:
             self._last_s = now_s
         elif now_s - self._last_s >= _PLAIN_EVERY_S:
             self._last_s = now_s
-            roi, whole = _percent(progress.roi_fraction), _percent(progress.whole_fraction)
-            self.say(
-                f"{progress.stage}: ROI {roi}%, whole {whole}%, "
-                f"{progress.rate_bps / 1e6:.2f} Mbit/s, "
-                f"ROI exact {_eta(progress.roi_eta_s)}, whole exact {_eta(progress.whole_eta_s)}"
+            parts = (
+                f"ROI {_so_far(progress.roi_fraction, progress.roi_eta_s)}",
+                f"whole {_so_far(progress.whole_fraction, progress.whole_eta_s)}",
+                f"{progress.rate_bps / 1e6:.2f} Mbit/s",
             )
+            self.say(f"{progress.stage}: {', '.join(parts)}")
 
 
 class BarDisplay:
@@ -143,6 +143,13 @@ class BarDisplay:
 def _percent(share: float) -> int:
     """Rounded down: 100 is said of nothing that still lacks a voxel."""
     return floor(share * 100 + 1e-9)  # 0.29 * 100 is 28.999999999999996
+
+
+def _so_far(share: float, eta_s: float | None) -> str:
+    """A share, and when the rest is exact, if anybody knows: a receiver does not."""
+    if eta_s is None:
+        return f"{_percent(share)}%"
+    return f"{_percent(share)}% (exact {_eta(eta_s)})" if eta_s else f"{_percent(share)}% (exact)"
 
 
 def _eta(seconds: float | None) -> str:

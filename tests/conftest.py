@@ -1,4 +1,4 @@
-"""Fixtures every test may use: where real scans lie."""
+"""What every test may use: where real scans lie, and processes that run beside the tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["tests.beside"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.edge import shared_subcommand
+from shared.role import Role
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from shared.errors import ExitCode
+    from shared.edge import Subcommand
 
 
-def subcommand(word: str) -> Callable[[Sequence[str]], ExitCode] | None:
+def subcommand(word: str) -> Subcommand | None:
     """What runs it on the rest of the command line; None where the word is no subcommand."""
     match word:
         case "ls":
             from receiver.commands.ls import ls as run
         case "pair":
             from receiver.commands.pair import pair as run
-        case "sites":
-            from shared.trust.sites_command import receiver_sites as run
-        case "audit":
-            from shared.audit_command import receiver_audit as run
         case _:
-            return None
+            return shared_subcommand(word, Role.RECEIVER)
     return run

@@ -1,7 +1,6 @@
 """medroi-rendezvous: where two ends that cannot listen leave each other sealed lines.
 
-The only place of it that prints an error or decides how the process ends. It needs no key of any
-site, writes no file but its own identity, and says nothing about who comes.
+It needs no key of any site, writes no file but its own identity, and says nothing about who comes.
 """
 
 from __future__ import annotations
@@ -10,11 +9,13 @@ import argparse
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.clock import SystemClock
-from shared.errors import ExitCode, MedroiError
+from shared.edge import run_command
+from shared.errors import ExitCode
 from shared.software import SOFTWARE
 
 if TYPE_CHECKING:
@@ -30,19 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     options = _parser().parse_args(arguments)
     os.umask(_PRIVATE)
-    try:
-        return int(_run(options))
-    except MedroiError as error:
-        print(f"medroi-rendezvous: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        print("medroi-rendezvous: stopped", file=sys.stderr)
-        return int(ExitCode.OK)
-    except Exception:  # the edge: whatever else happens is a fault of ours, and told whole
-        import logging
-
-        logging.getLogger("medroi").exception("medroi-rendezvous: a fault of medroi itself")
-        return int(ExitCode.UNEXPECTED)
+    return run_command(
+        "medroi-rendezvous", partial(_run, options), stopped="stopped", stopped_code=ExitCode.OK
+    )
 
 
 def _run(options: argparse.Namespace) -> ExitCode:

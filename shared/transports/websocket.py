@@ -22,7 +22,8 @@ import contextlib
 import http
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -107,18 +108,12 @@ async def dial(
                 sock=await connect_first(
                     hosts or await resolve(address.host, address.port), address.port
                 ),
-                compression=None,
                 proxy=None,
                 user_agent_header=None,
                 additional_headers={CHALLENGE_HEADER: proof.challenge.hex()} if proof else None,
                 open_timeout=None,
-                ping_interval=ping_s,
-                ping_timeout=ping_s,
-                close_timeout=close_timeout_s,
-                max_size=max_frame_bytes,
-                max_queue=READ_QUEUE_FRAMES,
-                write_limit=WRITE_LIMIT_BYTES,
                 create_connection=made,
+                **_terms(max_frame_bytes, close_timeout_s, ping_s),
             )
     except (AuthenticationError, TransportClosed) as error:  # of TLS
         raise type(error)(f"{address.shown}: {error}") from error
@@ -130,6 +125,30 @@ async def dial(
     if proof is not None:
         await _prove(transport, proof, address)
     return transport
+
+
+class _Terms(TypedDict):
+    """What a connection is like whoever dialled."""
+
+    compression: None
+    ping_interval: float | None
+    ping_timeout: float | None
+    close_timeout: float
+    max_size: int
+    max_queue: int
+    write_limit: int
+
+
+def _terms(max_frame_bytes: int, close_timeout_s: float, ping_s: float | None) -> _Terms:
+    return _Terms(
+        compression=None,
+        ping_interval=ping_s,
+        ping_timeout=ping_s,
+        close_timeout=close_timeout_s,
+        max_size=max_frame_bytes,
+        max_queue=READ_QUEUE_FRAMES,
+        write_limit=WRITE_LIMIT_BYTES,
+    )
 
 
 def _proof_to_dial(
@@ -252,20 +271,32 @@ async def listen(
         max_alike=max_alike,
     )
 
+    terms = _terms(max_frame_bytes, close_timeout_s, ping_s)
+    async with _serving(address, port, gate, handler, open_timeout_s, terms) as bound_port:
+        pin = identity.pin if identity else None
+        yield Listener(listening_url(address, bound_port, secure=secure, pin=pin), bound_port)
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    address: str,
+    port: int,
+    gate: Gate,
+    handler: Callable[[WebSocketTransport], Coroutine[Any, Any, None]],
+    open_timeout_s: float,
+    terms: _Terms,
+) -> AsyncIterator[int]:
+    """Take in connections, each of which the gate admits or not; the port that is bound."""
+
     async def attend(transport: WebSocketTransport, guest: Guest) -> None:
         if await _admit(gate, transport, guest):
             await handler(transport)
 
     async def serve_one(connection: ServerConnection) -> None:
-        transport = WebSocketTransport(connection, max_frame_bytes=max_frame_bytes)
+        transport = WebSocketTransport(connection, max_frame_bytes=terms["max_size"])
         if task := owner.start(attend(transport, cast("Guest", connection))):
             await asyncio.wait([task])
         await transport.close()
-
-    def is_there_room(connection: ServerConnection, _request: Request) -> Response | None:
-        if not gate.is_full:
-            return None
-        return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
 
     async with TaskOwner() as owner:
         try:
@@ -274,27 +305,25 @@ async def listen(
                 address,
                 port,
                 origins=[None],
-                compression=None,
-                process_request=is_there_room,
+                process_request=partial(_is_there_room, gate),
                 server_header=None,
                 open_timeout=open_timeout_s,
-                ping_interval=ping_s,
-                ping_timeout=ping_s,
-                close_timeout=close_timeout_s,
-                max_size=max_frame_bytes,
-                max_queue=READ_QUEUE_FRAMES,
-                write_limit=WRITE_LIMIT_BYTES,
                 create_connection=guest_of(gate),
+                **terms,
             )
         except OSError as error:
-            raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        bound_port: int = next(iter(server.sockets)).getsockname()[1]
+            raise SettingsError(f"cannot listen on {address}:{port}: {error.strerror}") from error
         try:
-            pin = identity.pin if identity else None
-            yield Listener(listening_url(address, bound_port, secure=secure, pin=pin), bound_port)
+            yield next(iter(server.sockets)).getsockname()[1]
         finally:
             owner.stop()
             await _shut(server, gate)
+
+
+def _is_there_room(gate: Gate, connection: ServerConnection, _request: Request) -> Response | None:
+    if not gate.is_full:
+        return None
+    return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
 
 
 async def _admit(gate: Gate, transport: WebSocketTransport, guest: Guest) -> bool:

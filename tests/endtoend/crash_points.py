@@ -24,8 +24,9 @@ import pytest
 
 from receiver import clinic as clinic_module
 from receiver import previews
-from receiver.clinic import Clinic, Reception
+from receiver.clinic import Clinic
 from receiver.decode import InlineDecoder
+from receiver.reception import Reception
 from shared.clock import LoopClock
 from shared.errors import MedroiError
 from tests.endtoend.virtual_chaos import SETTINGS, SHAPE, Mortal, Process, Silent, World

@@ -31,7 +31,7 @@ from protocol import messages as m
 from protocol.outbox import Outbox
 from protocol.sending import SendingConnection
 from protocol.stages import UNFOCUSED, Priority
-from receiver.clinic import Reception, receive
+from receiver.reception import Reception, receive
 from shared.clock import SystemClock
 from shared.errors import TransportClosed
 from shared.geometry import Box
@@ -133,14 +133,17 @@ class Sender:
                 manifest = self._study.manifest
                 self._connection.offer(manifest, self._outbox)
                 self._connection.plan(self._study.plan)
-                for offer, payload in self._layers:
-                    place = Priority(UNFOCUSED, 0, 0, 0, 0, offer.number)
-                    self._outbox.put(offer, payload, place)
+                for layer in self._layers:
+                    self._put(*layer)
             case m.LayerVerdict(verdict=verdict):
                 assert verdict is m.Verdict.VERIFIED
                 self._left -= 1
                 if not self._left:
                     self._connection.end(self._study.manifest.study)
+            case m.Want(number=number):  # the machine stood still, and its decoder was stopped
+                offer, payload = self._layers[number]
+                self._layers.append((replace(offer, number=len(self._layers)), payload))
+                self._put(*self._layers[-1])
             case m.Done(exact=exact):
                 assert exact
                 self.ended_s = time.monotonic()
@@ -148,6 +151,9 @@ class Sender:
             case _:
                 pass
         self._pump.wake()
+
+    def _put(self, offer: m.LayerOffer, payload: bytes) -> None:
+        self._outbox.put(offer, payload, Priority(UNFOCUSED, 0, 0, 0, 0, offer.number))
 
 
 async def _dial(url: str) -> Transport:

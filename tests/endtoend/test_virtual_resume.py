@@ -115,7 +115,7 @@ def test_a_session_of_which_everything_has_arrived_is_only_finished(
 
     def cut(session: Any, _series: int, mark: Mark) -> None:
         if mark is Mark.WHOLE_EXACT:
-            session._visits[0].transport.cut()
+            session.visits.there[0].transport.cut()
 
     first = send(head, out, settings=IN_BOX, watcher=Watching(cut))
     assert isinstance(first.errors[0], TransportClosed)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from protocol.messages import Focus, Mark
+from receiver.answers import Answers
 from receiver.compose import GrowingVolume
 from receiver.decode import InlineDecoder
-from receiver.session import ReceivingSession
 from sender.settings import SendSettings
 from shared.errors import CodecError, ExitCode, IntegrityError
 from shared.geometry import Box
@@ -177,7 +177,7 @@ def test_a_demoted_layer_is_asked_for_over_the_next_line_too(
 ) -> None:
     """The word of it is lost with the line on which it is said."""
     spoilt: list[int] = []
-    paint, want = GrowingVolume.paint_exact, ReceivingSession.want
+    paint, want = GrowingVolume.paint_exact, Answers.want
 
     def spoil(volume: GrowingVolume, offer: Any, samples: NDArray[Any]) -> bool:
         good = paint(volume, offer, samples)
@@ -187,13 +187,13 @@ def test_a_demoted_layer_is_asked_for_over_the_next_line_too(
             volume.files.voxels[tuple(owned)] ^= 1
         return good
 
-    async def cut(session: ReceivingSession, number: int) -> None:
-        for visit in session._visits:
+    async def cut(answers: Answers, number: int) -> None:
+        for visit in answers.session.visits.there:
             visit.transport.abort()
-        await want(session, number)
+        await want(answers, number)
 
     monkeypatch.setattr(GrowingVolume, "paint_exact", spoil)
-    monkeypatch.setattr(ReceivingSession, "want", cut)
+    monkeypatch.setattr(Answers, "want", cut)
 
     async def main() -> Ended:
         return await transfer(

@@ -26,8 +26,9 @@ from protocol.payloads import unpack_message
 from protocol.ranges import RangeSet
 from receiver import clinic as clinic_module
 from receiver import previews
-from receiver.clinic import Clinic, Reception
+from receiver.clinic import Clinic
 from receiver.decode import InlineDecoder
+from receiver.reception import Reception
 from sender.growth import next_answer
 from sender.prepare import Study
 from sender.session import SendingSession

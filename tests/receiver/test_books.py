@@ -63,7 +63,7 @@ def test_a_whole_session_is_written_down_with_its_digests(clinic: Clinic, tmp_pa
     assert "medroi_sessions 1\n" in text
     after = clinic.books.metrics.text()
     assert "medroi_sessions 0\n" in after
-    assert f"medroi_received_bytes_total {session.received_bytes}\n" in after
+    assert f"medroi_received_bytes_total {session.visits.received_bytes}\n" in after
     assert 'medroi_sessions_ended_total{outcome="ok"} 1\n' in after
     assert clinic.books.ills() == []
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,11 @@ import pytest
 from protocol import messages as m
 from protocol.limits import PROTOCOL_VERSION
 from receiver import clinic as clinic_module
-from receiver.clinic import Clinic, Reception, receive
+from receiver.clinic import Clinic
 from receiver.decode import InlineDecoder
+from receiver.reception import Reception
 from shared.clock import LoopClock
-from shared.errors import ExitCode, SettingsError, TransportClosed
+from shared.errors import ExitCode, TransportClosed
 from shared.link import parse_link
 from shared.transports.simulated import simulated_pair
 from shared.workers import InlineWorkers
@@ -416,30 +416,6 @@ def test_a_fault_of_our_own_is_not_hidden(tmp_path: Path) -> None:
         assert site.report()["exit_code"] == int(ExitCode.UNEXPECTED)
 
     run(main)
-
-
-# -- a whole run ----------------------------------------------------------------------------------
-
-
-def reception(out: Path, **changes: Any) -> Reception:
-    return replace(Reception("127.0.0.1", 0, out, True, None, False, True), **changes)
-
-
-def test_what_cannot_be_used_is_a_setting_to_change(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        for wrong in (
-            reception(file),
-            reception(file / "below"),
-            reception(tmp_path / "out", host="192.0.2.1"),
-            reception(tmp_path / "out", host="0.0.0.0"),
-            reception(tmp_path / "out", host="example.org"),
-            reception(tmp_path / "out", port=port),
-        ):
-            with pytest.raises(SettingsError):
-                asyncio.run(receive(wrong))
 
 
 def test_progress_counts_all_series_and_nothing_before_it_has_come(tmp_path: Path) -> None:

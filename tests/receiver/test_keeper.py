@@ -68,8 +68,9 @@ def play(script: Callable[[Bench], Coroutine[Any, Any, None]], *, runs: bool = T
     async def main() -> None:
         bench = Bench()
         async with asyncio.TaskGroup() as group:
-            log = cast("SessionLog", bench.disk)
-            running = group.create_task(bench.keeper.run(log)) if runs else None
+            if runs:
+                bench.keeper.open(cast("SessionLog", bench.disk))
+            running = group.create_task(bench.keeper.run()) if runs else None
             await script(bench)
             if running is not None:
                 running.cancel()
@@ -171,7 +172,10 @@ def test_what_is_put_before_there_is_a_log_goes_into_it_first() -> None:
         await asyncio.sleep(10)
         assert bench.disk.groups == []
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(bench.keeper.run(cast("SessionLog", bench.disk)))
+            running = group.create_task(bench.keeper.run())
+            await asyncio.sleep(10)
+            assert bench.disk.groups == []
+            bench.keeper.open(cast("SessionLog", bench.disk))
             await bench.keeper.until_kept()
             running.cancel()
         assert len(bench.disk.records) == 1

@@ -91,6 +91,22 @@ def test_a_log_that_contradicts_itself_is_believed_up_to_there(tmp_path: Path) -
         assert inbox.standing().under_way == (m.Received(0, ((0, 100),)),)
 
 
+def test_a_receipt_whose_manifest_the_disk_has_spoilt_is_none(tmp_path: Path) -> None:
+    """Or a session would be over that knows nothing, and answer a new study as if it had it."""
+    done = message_record(m.Done(examples.MANIFEST.study, True))
+    SessionLog.create(tmp_path, SESSION, [BEGUN[0], done]).close()
+    path = tmp_path / NAME
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    log, inbox = SessionLog.reopen(tmp_path, SESSION), Inbox(SESSION)
+    stored = replay(log, inbox)
+    log.close()
+    assert len(log.damaged) == 1
+    assert stored.exact is None
+    assert not inbox.finished
+
+
 def test_a_refused_fragment_is_no_part_of_what_is_put_together_later(tmp_path: Path) -> None:
     beyond = fragment_record(Fragment(0, 500, bytes(100)))
     log, _, _ = replayed(tmp_path, piece(0, 100), beyond)

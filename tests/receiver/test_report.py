@@ -62,7 +62,7 @@ def test_the_report_of_an_exact_study(tmp_path: Path) -> None:
         "background_exact": sizes[4],
         "headers": sizes[5],
         "total": sum(sizes),
-        "wire": ended.session.received_bytes,
+        "wire": ended.session.visits.received_bytes,
     }
     assert report.codecs == {
         stage: "zstd" for stage in list(report.bytes)[:7] if report.bytes[stage]

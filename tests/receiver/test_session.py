@@ -717,7 +717,7 @@ def test_a_fast_peer_waits_for_a_slow_decoder(tmp_path: Path) -> None:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(attend(tmp_path, script, decoder=Stuck(), started=started))
             await asyncio.sleep(500)
-            held.append(started[0].received_bytes)
+            held.append(started[0].visits.received_bytes)
             task.cancel()
 
     started: list[ReceivingSession] = []

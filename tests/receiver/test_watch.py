@@ -74,7 +74,7 @@ def test_the_receipt_goes_out_when_the_watcher_has_seen_the_end(tmp_path: Path) 
     class Last(NoWatcher):
         async def ended(self, session: ReceivingSession) -> None:
             await asyncio.sleep(5)
-            heard.append(session._visits[0].connection.state is State.ENDING)
+            heard.append(session.visits.there[0].connection.state is State.ENDING)
 
     sent = study()
     ended = attended(tmp_path, lambda peer: send_all(peer, sent, sent.layers()), watcher=Last())

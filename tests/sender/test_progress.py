@@ -7,7 +7,7 @@ import pytest
 
 from protocol.messages import Focus
 from sender.ledger import Ledger
-from sender.offering import Offered
+from sender.offers import Offered
 from sender.progress import progress_of
 from sender.schedule import Link, Schedule
 from shared.geometry import Box

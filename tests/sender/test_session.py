@@ -9,7 +9,7 @@ import asyncio
 import random
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from protocol.events import Event
+    from sender.call import Call
     from sender.prepare import Study
     from shared.geometry import Triple
     from shared.transports.simulated import SimulatedTransport
@@ -385,6 +386,19 @@ def test_layers_that_the_receiver_holds_are_counted_and_not_sent() -> None:
     ledger = told.session.offering.ledger
     assert ledger.verified_voxels == ledger.kept_voxels
     assert ledger.bytes["background_exact"] < held.size_bytes
+
+
+def test_a_line_does_not_begin_in_a_session_that_another_line_has_given_up_meanwhile() -> None:
+    """The receiver would hear the new session's study in the old one, of which it knows nothing."""
+    session = run().session
+
+    class Late:
+        async def attach(self, *_: object, **__: object) -> m.Standing:
+            session._session = bytes(range(16))
+            return Inbox(bytes(16)).standing()
+
+    with pytest.raises(TransportClosed, match="another line was faster"):
+        asyncio.run(session.take_over(cast("Call", Late())))
 
 
 def test_a_focus_on_no_series_of_the_study_changes_nothing() -> None:

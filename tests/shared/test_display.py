@@ -57,7 +57,7 @@ def test_a_line_says_where_things_stand() -> None:
         display.show(HALF, 100.0)
         display.show(HALF, 106.0)
     assert stream.getvalue().splitlines()[-1] == (
-        "tissue_exact: ROI 100%, whole 50%, 1.25 Mbit/s, ROI exact now, whole exact in 1:23"
+        "tissue_exact: ROI 100% (exact), whole 50% (exact in 1:23), 1.25 Mbit/s"
     )
 
 
@@ -80,14 +80,20 @@ def test_quiet_says_nothing_at_all() -> None:
 
 @pytest.mark.parametrize(
     ("eta_s", "words"),
-    [(None, "--:--"), (0.0, "now"), (0.4, "in 0:00"), (59.6, "in 1:00"), (3725.0, "in 62:05")],
+    [
+        (None, ""),
+        (0.0, " (exact)"),
+        (0.4, " (exact in 0:00)"),
+        (59.6, " (exact in 1:00)"),
+        (3725.0, " (exact in 62:05)"),
+    ],
 )
 def test_times_to_come_are_minutes_and_seconds(eta_s: float | None, words: str) -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
     for now_s in (100.0, 106.0):
         display.show(replace(HALF, whole_eta_s=eta_s), now_s)
-    assert stream.getvalue().splitlines()[-1].endswith(f"whole exact {words}")
+    assert stream.getvalue().splitlines()[-1].endswith(f"whole 50%{words}, 1.25 Mbit/s")
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["lines", "bars"])
