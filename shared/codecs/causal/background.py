@@ -82,11 +82,15 @@ def code_background(
                 whole[context] += ((flat << 16) - whole[context]) >> 4
                 kind = _WHOLE if flat else _MIXED
             kinds[(z + 1) * (rows + 1) + y + 1] = kind
+            if kind == _WHOLE and not other:  # as everything was taken to be
+                for x in range(at, at + columns):
+                    marks[x] = BACKGROUND if marks[x] == ASKED else marks[x]
+                continue
             for x in range(columns):
                 here = row + x
                 mark = marks[at + x]
                 bit = 0 if mark == OTHER else 1
-                if mark == ASKED and kind == _MIXED:
+                if mark == ASKED:
                     c7, c14 = _around(known, here, width, area)
                     s1, s2 = table[STRETCH + (wide[c14] >> 4)], table[STRETCH + (near[c7] >> 4)]
                     dot = (weights[2 * c7] * s1 + weights[2 * c7 + 1] * s2) >> 16

@@ -1,15 +1,13 @@
-"""A binary range coder in whole numbers, compiled: 40-bit window, carries resolved on the way.
+"""A binary range coder in whole numbers, compiled: 40-bit window, carries go into what is written.
 
-The state is an int64 array, so that model and coder compile into one loop:
+A coder is three numbers. Loops that must be fast keep them in hand (`shift`, `carry`); others keep
+them in an int64 array, so that model and coder compile into one loop:
 
     LOW, RANGE        encoder: the interval; decoder: LOW is the code's distance from its start
-    HELD, PENDING     encoder: the last byte that a carry may still reach (-1: none yet), and how
-                      many 0xFF bytes wait behind it
     AT                bytes written or read so far; may run past the buffer's end
 
 An encoder that runs past its buffer writes nothing there and is told by AT. A decoder reads zeros
-there: trailing zeros are not stored. After Martin, "Range encoding" (1979), with the carry
-handling of LZMA's coder.
+there: trailing zeros are not stored. After Martin, "Range encoding" (1979).
 """
 
 from __future__ import annotations
@@ -25,23 +23,23 @@ if TYPE_CHECKING:
     Words = NDArray[np.int64]
     Octets = NDArray[np.uint8]
 
-LOW, RANGE, HELD, PENDING, AT = 0, 1, 2, 3, 4
-STATE_WORDS = 5
-_WINDOW = 1 << 40
-_SMALLEST = 1 << 32
+LOW, RANGE, AT = 0, 1, 2
+STATE_WORDS = 3
+WINDOW = 1 << 40
+SMALLEST = 1 << 32
+"""A range below it is shifted by a byte."""
 
 
 @njit(nogil=True, cache=True)
 def start(state: Words, octets: Octets, decoding: bool) -> None:
     """Before the first symbol."""
     state[LOW] = 0
-    state[RANGE] = _WINDOW
-    state[HELD] = -1
-    state[PENDING] = 0
+    state[RANGE] = WINDOW
     state[AT] = 0
     if decoding:
-        for _ in range(5):
-            state[LOW] = state[LOW] << 8 | _next(state, octets)
+        for at in range(5):
+            state[LOW] = state[LOW] << 8 | (octets[at] if at < octets.size else 0)
+        state[AT] = 5
 
 
 @njit(nogil=True, cache=True)
@@ -56,8 +54,7 @@ def code_bit(state: Words, octets: Octets, decoding: bool, bit: int, p: int) -> 
         state[RANGE] -= bound
         # A decoder's code moves down by what an encoder's interval moves up.
         state[LOW] += -bound if decoding else bound
-    while state[RANGE] < _SMALLEST:
-        _shift(state, octets, decoding)
+    _narrow(state, octets, decoding)
     return bit
 
 
@@ -74,8 +71,7 @@ def code_even(state: Words, octets: Octets, decoding: bool, value: int, count: i
         state[RANGE] -= share * value
     else:
         state[RANGE] = share
-    while state[RANGE] < _SMALLEST:
-        _shift(state, octets, decoding)
+    _narrow(state, octets, decoding)
     return value
 
 
@@ -84,49 +80,48 @@ def finish(state: Words, octets: Octets) -> int:
     """After an encoder's last symbol: how many bytes there are, trailing zeros left off."""
     low, top = state[LOW], state[LOW] + state[RANGE] - 1
     mask = 0
-    while (top & ~(2 * mask + 1)) >= low and mask < _WINDOW:
+    while (top & ~(2 * mask + 1)) >= low and mask < WINDOW:
         mask = 2 * mask + 1
-    state[LOW] = top & ~mask
-    for _ in range(6):
-        _shift(state, octets, False)
-    length = state[AT]
+    low, length = carry(top & ~mask, state[AT], octets), state[AT]
+    for _ in range(5):
+        low, length = shift(low, length, octets, False)
     if length <= octets.size:
         while length > 0 and octets[length - 1] == 0:
             length -= 1
     return length
 
 
-@njit(nogil=True, cache=True)
-def _shift(state: Words, octets: Octets, decoding: bool) -> None:
-    state[RANGE] <<= 8
+@njit(nogil=True, cache=True, forceinline=True)
+def shift(low: int, at: int, octets: Octets, decoding: bool) -> tuple[int, int]:
+    """LOW and AT a byte further; the range is the caller's to shift."""
     if decoding:
-        state[LOW] = state[LOW] << 8 | _next(state, octets)
-        return
-    low = state[LOW]
-    if low < 0xFF << 32 or low >= _WINDOW:
-        carry = low >> 40
-        if state[HELD] >= 0:
-            _put(state, octets, state[HELD] + carry)
-        for _ in range(state[PENDING]):
-            _put(state, octets, 0xFF + carry & 0xFF)
-        state[PENDING] = 0
-        state[HELD] = low >> 32 & 0xFF
+        low = low << 8 | (octets[at] if at < octets.size else 0)
     else:
-        state[PENDING] += 1
-    state[LOW] = (low & 0xFFFFFFFF) << 8
+        if at < octets.size:
+            octets[at] = low >> 32
+        low = (low & (SMALLEST - 1)) << 8
+    return low, at + 1
 
 
-@njit(nogil=True, cache=True)
-def _put(state: Words, octets: Octets, octet: int) -> None:
-    if state[AT] < octets.size:
-        octets[state[AT]] = octet
-    state[AT] += 1
+@njit(nogil=True, cache=True, forceinline=True)
+def carry(low: int, at: int, octets: Octets) -> int:
+    """An encoder's LOW within the window; what ran over it is added to what is written."""
+    if low >= WINDOW:
+        at = min(at, octets.size) - 1
+        while at >= 0 and octets[at] == 0xFF:
+            octets[at] = 0
+            at -= 1
+        if at >= 0:
+            octets[at] += 1
+        low -= WINDOW
+    return low
 
 
-@njit(nogil=True, cache=True)
-def _next(state: Words, octets: Octets) -> int:
-    octet = 0
-    if state[AT] < octets.size:
-        octet = octets[state[AT]]
-    state[AT] += 1
-    return octet
+@njit(nogil=True, cache=True, forceinline=True)
+def _narrow(state: Words, octets: Octets, decoding: bool) -> None:
+    """After a symbol."""
+    if not decoding:
+        state[LOW] = carry(state[LOW], state[AT], octets)
+    while state[RANGE] < SMALLEST:
+        state[RANGE] <<= 8
+        state[LOW], state[AT] = shift(state[LOW], state[AT], octets, decoding)
