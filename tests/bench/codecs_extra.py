@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage  # type: ignore[import-untyped]
 
+from sender.encode import cut_out, is_exact
 from sender.filling import fill_zero
+from sender.layering import cut_layers, make_plan
+from sender.prepare import segment_series
 from sender.preview import PreviewTarget, encode_preview
 from sender.read.source import read_study
+from sender.segment.registry import segmenter_for
+from sender.segment.tissue import tissue_box
 from shared.codecs import causal3d
 from shared.codecs.base import Block
 from shared.codecs.causal3d import CAUSAL_3D, LADDERS
@@ -35,6 +40,13 @@ _SCANS = (
     "tumour/brats_unknown/flair.nii.gz",
     "tumour/brats2021_01476/BraTS2021_01476_flair.nii.gz",
 )
+_MARKED = (
+    ("tumour/brats_unknown/flair.nii.gz", "truth.nii.gz"),
+    ("tumour/brats2021_01476/BraTS2021_01476_flair.nii.gz", "BraTS2021_01476_seg.nii.gz"),
+    ("tumour/tcga_DU-7294/fla_bet.nii.gz", "autoseg_mav.nii.gz"),
+    ("mr/dicom/brainix_flair", "../brainix_flair_tumour_mask.nii.gz"),
+)
+"""Scans and the masks of their ROIs, beside them."""
 _MEGAVOXELS = 2.0
 _ISOLATION, _LADDER, _PROGRESSIVE, _ROI = 1.015, 1.005, 1.015, 0.36
 _SPEEDS = {"fast": (1, 12.0), "default": (2, 3.0), "archive": (3, None)}
@@ -51,6 +63,7 @@ def extra_rows(data: Path) -> list[Row]:
     for measure in (_isolation, _ladder, _progressive):
         rows.append(measure(pieces))
         print(rows[-1], flush=True)
+    rows += _layered(data)
     brain = data / "tumour" / "brats_unknown"
     if (brain / "truth.nii.gz").is_file():
         rows.append(_masked(brain))
@@ -91,6 +104,40 @@ def _isolation(pieces: list[NDArray[np.generic]]) -> Row:
         finally:
             causal3d._BRICK_VOXELS = kept
     return _row("bricks against one brick", _ISOLATION, parts)
+
+
+def _layered(data: Path) -> list[Row]:
+    """The layers that a sender cuts, each coded alone, against one brick of all their voxels.
+
+    ROIs by their masks with the sender's margin, the tissue around them, the background: headers,
+    what stands at every edge, and what a layer cannot know of the others.
+    """
+    lines: list[tuple[int, int]] = []
+    kept = causal3d._BRICK_VOXELS
+    for scan, mask in _MARKED:
+        path = data / scan
+        marked = (path if path.is_dir() else path.parent) / mask
+        if not path.exists() or not marked.is_file():
+            continue
+        volume = read_study([path], series=None, volume=None).volumes[0]
+        found = segment_series(0, volume, segmenter_for(f"mask:{marked}"))
+        tissue = found.tissue or tissue_box(volume)
+        plan = make_plan(0, volume.header, found.rois, tissue, discard_background=False)
+        voxels = np.asarray(volume.voxels)
+        fitted = fit_sample_map(voxels)
+        jobs = [job for job in cut_layers(plan) if is_exact(job)]
+        apart = 0
+        for job in jobs:
+            cut = cut_out(voxels, job)
+            samples = fill_zero(fitted.to_samples(cut.block), cut.owned)
+            apart += len(CAUSAL_3D.encode_given(Block(samples, fitted.bits), {}, Given(cut.owned)))
+        causal3d._BRICK_VOXELS = 1 << 40
+        try:
+            lines.append((apart, len(CAUSAL_3D.encode(_block(voxels), {}))))
+        finally:
+            causal3d._BRICK_VOXELS = kept
+        print(f"{scan}: {len(jobs)} layers, {apart} bytes; as one brick {lines[-1][1]}", flush=True)
+    return [_row("layers of a study against one brick", _ISOLATION, lines)] if lines else []
 
 
 def _ladder(pieces: list[NDArray[np.generic]]) -> Row:
