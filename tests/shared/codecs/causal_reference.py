@@ -1,7 +1,8 @@
-"""A second decoder of causal3d, for reading: one number after the other, no compiler, no arrays.
+"""A second decoder of causal3d, for reading: one number after the other, no compiler.
 
-Written by docs/exact_codec.md and sharing nothing with the codec but the file of tables, so what
-both make of a stream is what the page says. `fast` and `default`; a thousand times slower.
+It shares nothing with the codec but the file of tables. It was written with the codec's source at
+hand, and docs/exact_codec.md was completed from it: that the page alone is enough, nobody has shown
+yet. `fast` and `default` only.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def _brick(stream: bytes, known: Known) -> NDArray[Any]:
     if has_background:
         filler, at = int.from_bytes(body[2:4], "big"), 4
     is_rung = known.coarse is not None
-    sides = side_taps(rung=is_rung) if has_side else []
+    sides = side_taps(rung=is_rung, wide=bool(kind & 64)) if has_side else []
     taps = [space_taps(known.shape[0], fast=fast), plane_taps(10 if fast else 18)]
     weights: list[list[int]] = []
     for some in taps:
@@ -113,6 +114,7 @@ def _brick(stream: bytes, known: Known) -> NDArray[Any]:
             at += 2 * count
     side = (known.coarse if is_rung else known.preview) if has_side else None
     model = (Fast if fast else Default)(known, most, filler, side, sides, taps, weights)
+    model.is_shown = bool(kind & 32)
     return model.decode(Bits(body[at:]))
 
 

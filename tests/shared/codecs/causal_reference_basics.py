@@ -130,10 +130,14 @@ def space_taps(depth: int, *, fast: bool) -> list[Tap]:
     return plane_taps(12) + disc_taps(-1, 13) + (disc_taps(-2, 5) if depth > 2 else [])
 
 
-def side_taps(*, rung: bool) -> list[Tap]:
+def side_taps(*, rung: bool, wide: bool) -> list[Tap]:
     to_come = [(0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 1, -1), (1, 0, 0)]
+    near = [*to_come, (0, 0, 2), (1, 0, 1), (1, 1, 0)]
+    if rung and wide:
+        far = [(1, 0, -1), (1, -1, 0), (0, 2, 0), (1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)]
+        return [*near, *far, (0, 1, 2), (0, 1, -2)]
     if rung:
-        return [*to_come, (0, 0, 2), (1, 0, 1), (1, 1, 0)]
+        return near
     return [(0, 0, 0), *to_come, (0, 0, -1), (0, -1, 0)]
 
 

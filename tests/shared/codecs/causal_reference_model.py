@@ -54,13 +54,17 @@ class Fast:
     taps: list[list[Tap]]
     weights: list[list[int]]
     experts: int = 1
+    is_shown: bool = False
+    """The rung above shows the background."""
     chances: dict[Any, Chance] = field(default_factory=lambda: defaultdict(Chance))
 
     def decode(self, bits: Bits) -> NDArray[Any]:
         shape, self.bits = self.known.shape, bits
         depth, rows, columns = shape
         is_filler = np.zeros(shape, np.bool_)
-        if self.filler >= 0:
+        if self.is_shown:
+            is_filler = self.known.owned & (self.known.coarse == self.filler)
+        elif self.filler >= 0:
             is_filler = find_background(bits, self.known, self.filler)
         self.seen = Field(shape)
         self.errors = [Field(shape) for _ in range(self.experts)]
