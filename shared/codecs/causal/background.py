@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from shared.codecs.causal.kernels import inlined, kernel
 from shared.codecs.causal.layout import PAD, RATE, SQUASH, STRETCH
 from shared.codecs.causal.range_coder import code_bit
 
@@ -33,7 +33,7 @@ _CERTAIN = 536
 _MOST_COUNTS = 250
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def code_background(
     state: Longs,
     octets: Octets,
@@ -106,7 +106,7 @@ def code_background(
                     marks[at + x] = BACKGROUND if bit else OTHER
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _around(known: NDArray[np.int16], here: int, width: int, area: int) -> tuple[int, int]:
     """The seven nearest neighbours as bits, and fourteen."""
     near = (
@@ -131,7 +131,7 @@ def _around(known: NDArray[np.int16], here: int, width: int, area: int) -> tuple
     return near, wide
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _learn(chances: Longs, said: Longs, cell: int, bit: int, table: Table) -> None:
     moved = chances[cell] + ((((bit << 16) - chances[cell]) * table[RATE + said[cell]]) >> 16)
     chances[cell] = min(65535, max(0, moved))

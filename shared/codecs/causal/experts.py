@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from shared.codecs.causal.kernels import inlined
 from shared.codecs.causal.layout import INVERSE_SQUARE, PLACES, QUARTERS, SCALES, STEPS
 from shared.codecs.causal.memory import (
     COUNTS,
@@ -51,7 +51,7 @@ _SLOPE = 23253156
 """1.386 in the units of a curve: a logistic curve's scale is its mean error over that."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def new_memory(experts: tuple[int, ...]) -> Longs:
     """What a brick begins with."""
     memory = np.zeros(WORDS, np.int64)
@@ -72,7 +72,7 @@ def new_memory(experts: tuple[int, ...]) -> Longs:
     return memory
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def linear(memory: Longs, values: int, weights: Longs, count: int, most: int) -> int:
     """A weighted sum of what stands at ``values``, its constant behind the weights, clamped."""
     total = int(weights[count])
@@ -81,7 +81,7 @@ def linear(memory: Longs, values: int, weights: Longs, count: int, most: int) ->
     return min(most << 4, max(0, total >> 8))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def correct(memory: Longs, count: int, centre: int, most: int) -> int:
     """The prediction ``centre``, corrected by what the filter has learned."""
     correction, power = 0, 256
@@ -94,7 +94,7 @@ def correct(memory: Longs, count: int, centre: int, most: int) -> int:
     return min(most << 4, max(0, centre + (correction >> 16)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def expected(now: Ints, before: Ints, e: int, k: int, width: int, behind: bool) -> int:
     """How wrong an expert was around here, in 1/512 of a sample."""
     total = (
@@ -111,13 +111,13 @@ def expected(now: Ints, before: Ints, e: int, k: int, width: int, behind: bool) 
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def scale_of(energy: int, table: Table) -> int:
     """The scale of an expected error, in 1/512 of a sample."""
     return min(SCALES - 1, max(0, _quarter(energy + 64, table) - 24))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _quarter(value: int, table: Table) -> int:
     """Quarter octaves of a whole number below 2**28."""
     if value < 1 << 12:
@@ -127,7 +127,7 @@ def _quarter(value: int, table: Table) -> int:
     return int(table[QUARTERS + min(value >> 16, 4095)]) + 64
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def blend(
     memory: Longs,
     now: Ints,
@@ -152,7 +152,7 @@ def blend(
     memory[MEAN + last] = min(most << 4, max(0, centre + numerator // denominator))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def set_curves(memory: Longs, level: int, experts: tuple[int, ...]) -> None:
     """Every expert's curve; ``level`` is the scale of the blend's expected error."""
     memory[SCALE + len(experts) - 1] = level
@@ -160,7 +160,7 @@ def set_curves(memory: Longs, level: int, experts: tuple[int, ...]) -> None:
         memory[SLOPE + k] = memory[SLOPES + k * SCALES + memory[SCALE + k]]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def learn_errors(memory: Longs, now: Ints, e: int, target: int, experts: tuple[int, ...]) -> int:
     """What each expert was wrong by; returns the blend's mean error at this scale till now."""
     mean_error = 0
@@ -180,7 +180,7 @@ def learn_errors(memory: Longs, now: Ints, e: int, target: int, experts: tuple[i
     return mean_error
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def learn_filter(memory: Longs, target: int, mean_error: int, count: int) -> None:
     """A normalised LMS step of the filter, by what the corrected expert was wrong by."""
     missed = target - memory[MEAN + CORRECTED]

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from shared.codecs.causal.background import BACKGROUND, OTHER, code_background
 from shared.codecs.causal.experts import (
@@ -30,6 +29,7 @@ from shared.codecs.causal.experts import (
     scale_of,
     set_curves,
 )
+from shared.codecs.causal.kernels import inlined, kernel
 from shared.codecs.causal.layout import EXPERTS, MOST_TAPS, PAD, PLACES, SCALES
 from shared.codecs.causal.memory import FLAT_VALUES, MEAN, VALUES
 from shared.codecs.causal.online import (
@@ -85,7 +85,7 @@ class Brick(NamedTuple):
     flat_weights: Longs
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def code_brick(
     octets: Octets, decoding: bool, brick: Brick, table: Table, experts: tuple[int, ...]
 ) -> int:
@@ -196,7 +196,7 @@ def code_brick(
     return state[AT] if decoding else finish(state, octets)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _offsets(brick: Brick, width: int, area: int) -> tuple[Longs, Longs, Longs]:
     """Where the taps of space, of the plane and of the side lie, from a voxel's own place."""
     found = np.zeros((3, MOST_TAPS), np.int64)

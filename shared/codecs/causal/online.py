@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from shared.codecs.causal.kernels import kernel
 from shared.codecs.causal.layout import PAD
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Online(NamedTuple):
     column: Doubles
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def new_online(taps: Ints, shape: tuple[int, int, int]) -> Online:
     """Before the first voxel.
 
@@ -94,7 +94,7 @@ def new_online(taps: Ints, shape: tuple[int, int, int]) -> Online:
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def begin_online_row(
     online: Online, known: Ints, z: int, y: int, shape: tuple[int, int, int]
 ) -> None:
@@ -123,7 +123,7 @@ def begin_online_row(
         _solve(online, g)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def predict_online(online: Online, known: Ints, at: int, x: int, centre: int, most: int) -> int:
     """The prediction of a voxel, in 1/16."""
     count = len(online.at)
@@ -136,7 +136,7 @@ def predict_online(online: Online, known: Ints, at: int, x: int, centre: int, mo
     return min(most << 4, max(0, centre + (total >> _WEIGHT_BITS)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def learn_online(
     online: Online, target: int, centre: int, mean_error: int, index: int, x: int
 ) -> None:
@@ -151,7 +151,7 @@ def learn_online(
     _add(online.here[x // _GROUP], online.scaled)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _add_behind(online: Online, known: Ints, z: int, y: int, shape: tuple[int, int, int]) -> None:
     """The sums of a row of the plane before, taken up beside older ones."""
     _, rows, columns = shape
@@ -173,12 +173,12 @@ def _add_behind(online: Online, known: Ints, z: int, y: int, shape: tuple[int, i
             _add(online.behind[x // _GROUP], online.scaled)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _scaled(seen: int, trust: int) -> float:
     return float(min(_MOST_SEEN, max(-_MOST_SEEN, (seen * trust) >> 16)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _add(sums: Doubles, scaled: Doubles) -> None:
     """The products of everything with everything: the lower triangle row by row, then the rest."""
     count = len(scaled) - 1
@@ -190,7 +190,7 @@ def _add(sums: Doubles, scaled: Doubles) -> None:
         place += min(i + 1, count)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _solve(online: Online, g: int) -> None:
     """The weights of a group from its sums, by an LDL' decomposition; none where it has none."""
     gram, right, column = online.gram, online.right, online.column

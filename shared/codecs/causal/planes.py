@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from shared.codecs.causal.kernels import inlined
 from shared.codecs.causal.layout import PAD
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Octets = NDArray[np.uint8]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def begin_plane(now: Ints, before: Ints, width: int) -> None:
     """Above its first row, of a plane behind another: (voxels of a plane, values of each)."""
     for i in range(PAD * width):
@@ -29,7 +29,7 @@ def begin_plane(now: Ints, before: Ints, width: int) -> None:
             now[i, k] = before[PAD * width + i % width, k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def begin_row(now: Ints, line: int, columns: int, first: bool) -> None:
     """Left of a row that begins at ``line``, and right of the row above it."""
     width = columns + 2 * PAD
@@ -40,7 +40,7 @@ def begin_row(now: Ints, line: int, columns: int, first: bool) -> None:
                 now[line - width + columns - 1 + i, k] = now[line - width + columns - 1, k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def end_plane(now: Ints, rows: int, columns: int) -> None:
     """Right of the last row, and below it."""
     width = columns + 2 * PAD
@@ -54,7 +54,7 @@ def end_plane(now: Ints, rows: int, columns: int) -> None:
                 now[line - PAD + row * width + i, k] = now[line - PAD + i, k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def stand_in(known: Ints, at: int, width: int, area: int, behind: bool) -> None:
     """What is predicted from a voxel that is not coded: a mean of its neighbours."""
     if behind:
@@ -63,7 +63,7 @@ def stand_in(known: Ints, at: int, width: int, area: int, behind: bool) -> None:
         known[at] = (known[at - 1] + known[at - width]) >> 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def fill_planes(values: Ints, coded: Octets, shape: tuple[int, int, int]) -> Ints:
     """Planes as a coder will have them: what an encoder fits weights to.
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numba import njit
-
+from shared.codecs.causal.kernels import inlined
 from shared.codecs.causal.layout import (
     BIAS,
     EXPERTS,
@@ -64,7 +63,7 @@ _FARTHEST = 1 << 24
 """On a curve, in 1/4096."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def code_value(
     state: Longs,
     octets: Octets,
@@ -155,7 +154,7 @@ def code_value(
     return low, high
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _ask(
     state: Longs,
     octets: Octets,
@@ -212,20 +211,20 @@ def _ask(
     return bit
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _learn(memory: Longs, at: int, error: int, count: int) -> None:
     for k in range(count + 2):
         moved = memory[at + k] + ((error * memory[INPUTS + k] + (1 << 23)) >> 24)
         memory[at + k] = min(1 << 20, max(-(1 << 20), moved))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _on_curve(threshold: int, mean: int, slope: int) -> int:
     """Where a threshold lies on an expert's curve, in 1/4096 of log-odds."""
     return min(_FARTHEST, max(-_FARTHEST, (((threshold << 4) - 8 - mean) * slope) >> 12))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _odds(here: int, low: int, high: int, has_low: bool, has_high: bool, table: Table) -> int:
     """Log-odds in 1/256 that a voxel between ``low`` and ``high`` is at least ``here``."""
     value = -here
@@ -239,7 +238,7 @@ def _odds(here: int, low: int, high: int, has_low: bool, has_high: bool, table: 
     return min(3072, max(-3072, value >> 4))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _beyond(distance: int, table: Table) -> int:
     """log(exp(d) - 1), d >= 0."""
     if distance < 1024:
@@ -249,7 +248,7 @@ def _beyond(distance: int, table: Table) -> int:
     return distance
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _bend(x: int, table: Table) -> int:
     """log(1 + exp(x)), |x| clamped to 20."""
     if x > 81920:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
 from shared.codecs.causal.background import BACKGROUND, OTHER, code_background
 from shared.codecs.causal.experts import scale_of
+from shared.codecs.causal.kernels import inlined, kernel
 from shared.codecs.causal.layout import PAD, QUARTERS, RATE, SCALES, STEP_TABLE, STEPS
 from shared.codecs.causal.planes import begin_plane, begin_row, end_plane, stand_in
 from shared.codecs.causal.range_coder import (
@@ -51,7 +51,7 @@ _MOST_COUNTS = 250
 _MOST_ERROR = 1 << 18
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def code_quick_brick(octets: Octets, decoding: bool, brick: Brick, table: Table) -> int:
     """Codes a brick; returns the bytes written or read."""
     depth, rows, columns = brick.shape
@@ -91,7 +91,7 @@ def code_quick_brick(octets: Octets, decoding: bool, brick: Brick, table: Table)
     return state[AT] if decoding else finish(state, octets)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _sum_taps(sums: Longs, west: Longs, brick: Brick, known: Ints, at: int, behind: bool) -> None:
     """What the side and earlier rows add to each prediction of a row that begins ``at``.
 
@@ -119,14 +119,14 @@ def _sum_taps(sums: Longs, west: Longs, brick: Brick, known: Ints, at: int, behi
             _add(sums, known, at + z * area + y * width + x, weights[sides + k])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _add(sums: Longs, values: Ints, at: int, weight: int) -> None:
     part = values[at : at + len(sums)]
     for x in range(len(sums)):
         sums[x] += weight * part[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _sum_errors(around: Ints, now: Ints, before: Ints, line: int, width: int, behind: bool) -> None:
     """What earlier rows add to each expected error of a row that begins at ``line``."""
     north = now[line - width - 1 :, 0]
@@ -137,7 +137,7 @@ def _sum_errors(around: Ints, now: Ints, before: Ints, line: int, width: int, be
             around[x] += 8 * past[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _code_row(
     state: Longs,
     octets: Octets,
@@ -207,7 +207,7 @@ def _code_row(
         now[e] = min(_MOST_ERROR, abs((value << 4) - mean))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _code_number(
     state: Longs,
     octets: Octets,
@@ -260,7 +260,7 @@ def _code_number(
     return left
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inlined
 def _answer(
     low: int,
     span: int,

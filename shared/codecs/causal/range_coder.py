@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numba import njit
+from shared.codecs.causal.kernels import inlined, kernel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ SMALLEST = 1 << 32
 """A range below it is shifted by a byte."""
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def start(state: Words, octets: Octets, decoding: bool) -> None:
     """Before the first symbol."""
     state[LOW] = 0
@@ -42,7 +42,7 @@ def start(state: Words, octets: Octets, decoding: bool) -> None:
         state[AT] = 5
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def code_bit(state: Words, octets: Octets, decoding: bool, bit: int, p: int) -> int:
     """Codes a bit that is 1 with probability ``p`` / 65536, 0 < p < 65536; returns it."""
     bound = (state[RANGE] >> 16) * p
@@ -58,7 +58,7 @@ def code_bit(state: Words, octets: Octets, decoding: bool, bit: int, p: int) -> 
     return bit
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def code_even(state: Words, octets: Octets, decoding: bool, value: int, count: int) -> int:
     """Codes one of ``count`` equally likely values, 1 <= count <= 65536; returns it."""
     share = state[RANGE] // count
@@ -75,7 +75,7 @@ def code_even(state: Words, octets: Octets, decoding: bool, value: int, count: i
     return value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def finish(state: Words, octets: Octets) -> int:
     """After an encoder's last symbol: how many bytes there are, trailing zeros left off."""
     low, top = state[LOW], state[LOW] + state[RANGE] - 1
@@ -91,7 +91,7 @@ def finish(state: Words, octets: Octets) -> int:
     return length
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@inlined
 def shift(low: int, at: int, octets: Octets, decoding: bool) -> tuple[int, int]:
     """LOW and AT a byte further; the range is the caller's to shift."""
     if decoding:
@@ -103,7 +103,7 @@ def shift(low: int, at: int, octets: Octets, decoding: bool) -> tuple[int, int]:
     return low, at + 1
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@inlined
 def carry(low: int, at: int, octets: Octets) -> int:
     """An encoder's LOW within the window; what ran over it is added to what is written."""
     if low >= WINDOW:
@@ -117,7 +117,7 @@ def carry(low: int, at: int, octets: Octets) -> int:
     return low
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@inlined
 def _narrow(state: Words, octets: Octets, decoding: bool) -> None:
     """After a symbol."""
     if not decoding:

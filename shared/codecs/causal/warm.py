@@ -10,11 +10,13 @@ import numpy as np
 
 from shared.codecs.base import Block
 from shared.codecs.causal.bricks import Effort
+from shared.codecs.causal.kernels import forget_others
 from shared.codecs.causal3d import CAUSAL_3D
 
 
 def main() -> None:
     """Code one small block there and back at every effort."""
+    forget_others()
     z, y, x = np.indices((3, 16, 16))
     samples = (z + 3 * y + 2 * x).astype(np.uint16)
     samples[:, :6] = 0
