@@ -10,8 +10,10 @@ import pytest
 from protocol import messages as m
 from protocol.limits import PROTOCOL_VERSION
 from receiver import clinic as clinic_module
+from receiver import painting
 from receiver.clinic import Clinic
 from receiver.decode import InlineDecoder
+from receiver.log import SessionLog
 from receiver.reception import Reception
 from shared.clock import LoopClock
 from shared.errors import ExitCode, TransportClosed
@@ -333,6 +335,56 @@ def test_of_many_sessions_with_one_study_never_two_have_it(tmp_path: Path) -> No
             assert having == 0
             assert began
             assert (tmp_path / sent.manifest.study.hex()[:16] / "series-1.nii").exists()
+
+    run(main)
+
+
+# -- sessions that end while connections are there ------------------------------------------------
+
+
+def fails_from(monkeypatch: pytest.MonkeyPatch, append: int) -> None:
+    """The disk takes no record of any log from that append on, once."""
+    orderly, appends = SessionLog.append, 0
+
+    def failing(log: SessionLog, records: Any) -> None:
+        nonlocal appends
+        appends += 1
+        if appends == append:
+            raise OSError(28, "No space left on device")
+        orderly(log, records)
+
+    monkeypatch.setattr(SessionLog, "append", failing)
+
+
+def test_a_connection_that_waits_for_room_is_let_go_when_its_session_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = study()
+    small, large = sent.layer(0, "roi0"), sent.layer(1, "background")
+    monkeypatch.setattr(painting, "_BACKLOG_BYTES", len(small[1]))
+
+    class Stuck(InlineDecoder):
+        count = 1
+
+        async def decode(self, task: DecodeTask) -> Any:
+            await asyncio.sleep(3600)
+
+    async def script(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*small)
+        await asyncio.sleep(1)
+        fails_from(monkeypatch, 1)
+        await peer.offer(*large)
+        await silence(peer)
+
+    async def main() -> None:
+        site = Site(tmp_path, once=False)
+        site.clinic._decoder = Stuck()
+        async with site, asyncio.timeout(60):
+            await site.visit(script)  # it would never return
+            await asyncio.sleep(1)
+            assert "No space left" in site.said.lines[-1]
+            assert not any("waiting for the sender" in line for line in site.said.lines)
 
     run(main)
 
