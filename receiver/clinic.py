@@ -150,18 +150,25 @@ class Clinic:
     # -- sessions -----------------------------------------------------------------------------
 
     async def _find(self, attach: m.Attach) -> ReceivingSession:
-        """The session that a connection is for: at work, on the disk, or new."""
-        async with self._finding:
-            # Senders of studies that a full disk has interrupted come back at once.
-            if (wait_s := self._full_until_s - self._clock.now_s()) > 0:
-                await self._clock.sleep_s(wait_s)
-            attended = self._attended.get(attach.session)
-            if attended is None:
-                attended = await self._open(attach)
-                self._attended[attach.session] = attended
-                self._owner.start(self._attend(attended))
-                self._park_one()
-            return attended.session
+        """The session that a connection is for: at work, on the disk, or new.
+
+        One that is about to end takes in nobody: who came to it now would be heard, and never
+        answered. It is opened anew once it has ended.
+        """
+        while True:
+            async with self._finding:
+                # Senders of studies that a full disk has interrupted come back at once.
+                if (wait_s := self._full_until_s - self._clock.now_s()) > 0:
+                    await self._clock.sleep_s(wait_s)
+                attended = self._attended.get(attach.session)
+                if attended is None:
+                    attended = await self._open(attach)
+                    self._attended[attach.session] = attended
+                    self._owner.start(self._attend(attended))
+                    self._park_one()
+                if not attended.session.is_over:
+                    return attended.session
+            await attended.ended.wait()
 
     async def _open(self, attach: m.Attach) -> _Attended:
         timeline = Timeline()

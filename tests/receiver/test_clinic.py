@@ -14,6 +14,7 @@ from receiver import painting
 from receiver.clinic import Clinic
 from receiver.decode import InlineDecoder
 from receiver.log import SessionLog
+from receiver.publish import Publisher
 from receiver.reception import Reception
 from shared.clock import LoopClock
 from shared.errors import ExitCode, TransportClosed
@@ -385,6 +386,46 @@ def test_a_connection_that_waits_for_room_is_let_go_when_its_session_fails(
             await asyncio.sleep(1)
             assert "No space left" in site.said.lines[-1]
             assert not any("waiting for the sender" in line for line in site.said.lines)
+
+    run(main)
+
+
+def test_who_comes_while_a_session_ends_goes_on_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's pictures take a while, and it would answer nobody any more."""
+    sent = study()
+    drain = Publisher.drain
+
+    async def slow(publisher: Publisher) -> None:
+        await asyncio.sleep(10)
+        await drain(publisher)
+
+    monkeypatch.setattr(Publisher, "drain", slow)
+
+    async def first(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*sent.layer(0, "roi0"))
+        await peer.hear(m.LayerVerdict)
+        fails_from(monkeypatch, 1)
+        await peer.offer(*sent.layer(1, "tissue"))
+        await silence(peer)
+
+    async def second(peer: Peer) -> None:
+        standing = await peer.attach(sent.manifest.study[:16], 2, accepted=True)
+        assert standing.settled == ((0, 1),)
+        await peer.offer(*sent.layer(2, "tissue"))
+        await peer.offer(*sent.layer(3, "background"))
+        await peer.hear(m.LayerVerdict, 2)
+        await peer.end(sent.manifest)
+
+    async def main() -> None:
+        async with Site(tmp_path, once=False) as site, asyncio.timeout(60):
+            await site.visit(first)
+            assert site.clinic._attended
+            await site.visit(second)
+            await asyncio.sleep(15)
+            assert site.said.lines[-1].startswith("stored and verified")
 
     run(main)
 
