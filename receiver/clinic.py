@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,7 @@ from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
 from receiver.shelf import Shelf
-from receiver.store import folder_of
+from receiver.store import disk_errors, folder_of
 from receiver.visit import Visit
 from receiver.watch import Both
 from shared.clock import SystemClock
@@ -171,6 +172,10 @@ class Clinic:
             await attended.ended.wait()
 
     async def _open(self, attach: m.Attach) -> _Attended:
+        """
+        Raises:
+            DiskError: the disk does not give the session back.
+        """
         timeline = Timeline()
         publisher = Publisher(
             self._display, self._workers, timeline, pictures=self._reception.pictures
@@ -188,13 +193,23 @@ class Clinic:
         )
         attended = _Attended(session, timeline, publisher, asyncio.Event())
         if attach.generation > 1:
-            folder = await self._workers.run(folder_of, self._reception.out, attach.session)
-            if folder is not None:
-                log = await self._workers.run(SessionLog.reopen, folder, attach.session)
-                await session.reopen(folder, log)
+            with disk_errors(self._reception.out):
+                await self._reopen(session)
         if session.manifest is not None:
             await self._claim(attended, session.manifest.study)
         return attended
+
+    async def _reopen(self, session: ReceivingSession) -> None:
+        """Have a session go on from the disk, if there is anything of it."""
+        name = session.inbox.session
+        folder = await self._workers.run(folder_of, self._reception.out, name)
+        if folder is None:
+            return
+        log = await self._workers.run(SessionLog.reopen, folder, name)
+        with ExitStack() as on_error:
+            on_error.callback(log.close)
+            await session.reopen(folder, log)
+            on_error.pop_all()
 
     async def _attend(self, attended: _Attended) -> None:
         outcome, code = "a fault of medroi itself", ExitCode.UNEXPECTED

@@ -11,6 +11,7 @@ from protocol import messages as m
 from protocol.limits import PROTOCOL_VERSION
 from receiver import clinic as clinic_module
 from receiver import painting
+from receiver import session as sessions
 from receiver.clinic import Clinic
 from receiver.decode import InlineDecoder
 from receiver.log import SessionLog
@@ -425,6 +426,46 @@ def test_who_comes_while_a_session_ends_goes_on_in_the_next(
             assert site.clinic._attended
             await site.visit(second)
             await asyncio.sleep(15)
+            assert site.said.lines[-1].startswith("stored and verified")
+
+    run(main)
+
+
+def test_a_log_that_cannot_be_opened_ends_one_connection_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been tidied away meanwhile, or there are too many open files."""
+    sent = study()
+
+    async def broken(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*sent.layer(0, "roi0"))
+        await peer.hear(m.LayerVerdict)
+        await peer.transport.close()
+
+    async def back(peer: Peer) -> None:
+        await peer.say(
+            m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"),
+            m.Attach(sent.manifest.study[:16], 2, accepted=True),
+        )
+        farewell = await peer.hear(m.Farewell)
+        told = "its disk does not take the study: Too many open files"
+        assert farewell == m.Farewell(m.Why.STOPPED, told)
+
+    def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def main() -> None:
+        async with Site(tmp_path, once=False) as site:
+            await site.visit(broken)
+            await asyncio.sleep(1000)
+            with monkeypatch.context() as patch:
+                patch.setattr(SessionLog, "reopen", fail)
+                await site.visit(back)
+            with monkeypatch.context() as patch:  # and the log is not left open, or this test fails
+                patch.setattr(sessions, "open_volumes", fail)
+                await site.visit(back)
+            await site.visit(whole(sent))
             assert site.said.lines[-1].startswith("stored and verified")
 
     run(main)
