@@ -8,7 +8,8 @@ content of a file that only the receiver's user can read; nothing else is answer
     {"do": "focus", "study": ID, "series": 0, "rank": 0,
      "box": [[z0, z1], [y0, y1], [x0, x1]]}                    what meets the box comes first
     {"do": "focus", "study": ID, "slices": [z0, z1]}           the same of whole slices
-    {"do": "pause" | "resume", "study": ID}                    no more for now, or again
+    {"do": "pause" | "resume", "study": ID}                    no more for now, or again; a pause
+                     lasts no longer than the connection that asked for it
 
 Each is answered by ``{"ok": true, ...}`` or ``{"error": "a sentence"}``. Bounds count voxels of the
 file's own array, the last one not included; a smaller rank goes first, and a rank's newest focus is
@@ -28,6 +29,7 @@ from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
@@ -82,6 +84,8 @@ class Api:
         self._on_view = on_view
         self._token = token
         self._viewers = 0
+        self._paused: WeakKeyDictionary[ReceivingSession, set[str]] = WeakKeyDictionary()
+        """Who has paused what."""
 
     async def take(self, connection: ServerConnection) -> None:
         """One viewer, until it leaves."""
@@ -106,8 +110,11 @@ class Api:
             return
         await connection.send(json.dumps({"ok": True}))
         by = str(connection.id)
-        async for text in connection:
-            await connection.send(json.dumps(self._answer(text, by)))
+        try:
+            async for text in connection:
+                await connection.send(json.dumps(self._answer(text, by)))
+        finally:
+            self._leave(by)
 
     def _knows(self, text: str | bytes) -> bool:
         try:
@@ -133,13 +140,27 @@ class Api:
                     self._on_view("focus", session, by)
                 case "pause" | "resume" as wish:
                     session = self._session(asked)
-                    session.pause(paused=wish == "pause")
-                    self._on_view(wish, session, by)
+                    self._pause(session, wish, by)
                 case _:
                     raise _Refusal('expected "do" to be studies, focus, pause or resume')
         except _Refusal as refusal:
             return {"error": str(refusal)}
         return {"ok": True}
+
+    def _pause(self, session: ReceivingSession, wish: str, by: str) -> None:
+        if wish == "pause":
+            self._paused.setdefault(session, set()).add(by)
+        else:
+            self._paused.pop(session, None)
+        session.pause(paused=wish == "pause")
+        self._on_view(wish, session, by)
+
+    def _leave(self, by: str) -> None:
+        """Nobody would resume what a viewer has paused that dies: a study would stand still."""
+        for session, pausing in list(self._paused.items()):
+            if pausing == {by}:
+                self._pause(session, "resume", by)
+            pausing.discard(by)
 
     def _session(self, asked: dict[str, Any]) -> ReceivingSession:
         for session in self._rooms.sessions():

@@ -205,7 +205,7 @@ class Books:
         return self._concluded_bytes + sum(each.visits.received_bytes for each in self._sessions())
 
     def _voxels(self) -> dict[str, float]:
-        found = dict.fromkeys((each.name.lower() for each in Quality), 0.0)
+        found = dict.fromkeys((each.word for each in Quality), 0.0)
         for session in self._sessions():
             for volume in session.volumes:
                 for name, count in _counts(volume.whole).items():

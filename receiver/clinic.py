@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,7 @@ from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
 from receiver.shelf import Shelf
-from receiver.store import folder_of
+from receiver.store import disk_errors, folder_of
 from receiver.visit import Visit
 from receiver.watch import Both
 from shared.clock import SystemClock
@@ -150,20 +151,31 @@ class Clinic:
     # -- sessions -----------------------------------------------------------------------------
 
     async def _find(self, attach: m.Attach) -> ReceivingSession:
-        """The session that a connection is for: at work, on the disk, or new."""
-        async with self._finding:
-            # Senders of studies that a full disk has interrupted come back at once.
-            if (wait_s := self._full_until_s - self._clock.now_s()) > 0:
-                await self._clock.sleep_s(wait_s)
-            attended = self._attended.get(attach.session)
-            if attended is None:
-                attended = await self._open(attach)
-                self._attended[attach.session] = attended
-                self._owner.start(self._attend(attended))
-                self._park_one()
-            return attended.session
+        """The session that a connection is for: at work, on the disk, or new.
+
+        One that is about to end takes in nobody: who came to it now would be heard, and never
+        answered. It is opened anew once it has ended.
+        """
+        while True:
+            async with self._finding:
+                # Senders of studies that a full disk has interrupted come back at once.
+                if (wait_s := self._full_until_s - self._clock.now_s()) > 0:
+                    await self._clock.sleep_s(wait_s)
+                attended = self._attended.get(attach.session)
+                if attended is None:
+                    attended = await self._open(attach)
+                    self._attended[attach.session] = attended
+                    self._owner.start(self._attend(attended))
+                    self._park_one()
+                if not attended.session.is_over:
+                    return attended.session
+            await attended.ended.wait()
 
     async def _open(self, attach: m.Attach) -> _Attended:
+        """
+        Raises:
+            DiskError: the disk does not give the session back.
+        """
         timeline = Timeline()
         publisher = Publisher(
             self._display, self._workers, timeline, pictures=self._reception.pictures
@@ -181,13 +193,23 @@ class Clinic:
         )
         attended = _Attended(session, timeline, publisher, asyncio.Event())
         if attach.generation > 1:
-            folder = await self._workers.run(folder_of, self._reception.out, attach.session)
-            if folder is not None:
-                log = await self._workers.run(SessionLog.reopen, folder, attach.session)
-                await session.reopen(folder, log)
+            with disk_errors(self._reception.out):
+                await self._reopen(session)
         if session.manifest is not None:
             await self._claim(attended, session.manifest.study)
         return attended
+
+    async def _reopen(self, session: ReceivingSession) -> None:
+        """Have a session go on from the disk, if there is anything of it."""
+        name = session.inbox.session
+        folder = await self._workers.run(folder_of, self._reception.out, name)
+        if folder is None:
+            return
+        log = await self._workers.run(SessionLog.reopen, folder, name)
+        with ExitStack() as on_error:
+            on_error.callback(log.close)
+            await session.reopen(folder, log)
+            on_error.pop_all()
 
     async def _attend(self, attended: _Attended) -> None:
         outcome, code = "a fault of medroi itself", ExitCode.UNEXPECTED

@@ -22,7 +22,7 @@ from receiver.recovery import recover
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.header import Source
-from shared.layer import Quality, Region, RegionKind
+from shared.layer import LayerKey, Quality, Region, RegionKind
 from shared.ownership import holes, marked_in, owned_count, owned_mask
 from shared.volume import region_digest, volume_digest
 
@@ -62,8 +62,8 @@ class GrowingVolume:
         """The finished file."""
         self.proven = False
         """The digest of the whole volume, computed from the file, is the manifest's."""
-        self._layers: dict[int, m.LayerOffer] = {}
-        """What has been verified in this session, by number: it can be asked for again."""
+        self._layers: dict[tuple[LayerKey, Box | None], m.LayerOffer] = {}
+        """What has been verified in this session, the newest of each: it can be asked for again."""
         self._reached: set[Mark] = set()
 
     # -- the plan -----------------------------------------------------------------------------
@@ -97,10 +97,11 @@ class GrowingVolume:
     # -- painting -----------------------------------------------------------------------------
 
     def check_offer(self, offer: m.LayerOffer) -> None:
-        """Does a layer own what its plan says?
+        """Does a layer own what its plan says, and is it the one that has been proven?
 
         Raises:
-            RemoteProtocolError: it declares another number of voxels.
+            RemoteProtocolError: it declares another number of voxels, or other voxels than those
+                that are there and have had its digest.
         """
         assert offer.box is not None  # a layer of voxels
         region = self.regions[offer.key.region]
@@ -108,6 +109,9 @@ class GrowingVolume:
         owns = owned_count(offer.box, without)
         if owns != offer.owned_voxels:
             raise RemoteProtocolError(f"{offer.key} owns {owns} voxels, not {offer.owned_voxels}")
+        proven = self._layers.get((offer.key, offer.box))
+        if proven is not None and proven.voxel_digest != offer.voxel_digest:
+            raise RemoteProtocolError(f"{offer.key} offered with two different digests")
 
     def holds(self, offer: m.LayerOffer) -> bool:
         """Whether a layer brings nothing: all that it owns is as good already, and an exact one has
@@ -153,6 +157,10 @@ class GrowingVolume:
     def paint_exact(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
         """Prove an exact layer and paint it.
 
+        Where blocks overlap, or come while another encoding of theirs is under way, a peer may have
+        two digests for one voxel. The later one is painted, and what was said of the earlier one
+        has to be proven anew.
+
         Returns:
             False where its voxels do not have the declared digest; then nothing is painted.
         """
@@ -167,6 +175,9 @@ class GrowingVolume:
             level: quality < level if owned is None else (quality < level) & owned
             for level in COUNTED
         }
+        if _differ(target, values, quality == Quality.VERIFIED, owned):
+            self.proven = False
+            self._reached -= {Mark.ROI_EXACT, Mark.WHOLE_EXACT}
         if owned is None:
             target[...], quality[...] = values, Quality.VERIFIED
         else:
@@ -183,7 +194,7 @@ class GrowingVolume:
 
     def note_verified(self, offer: m.LayerOffer) -> None:
         """A layer's voxels are there and right; should they not stay so, it can be asked for."""
-        self._layers[offer.number] = offer
+        self._layers[offer.key, offer.box] = offer
 
     def keep_headers(self, offer: m.LayerOffer, samples: NDArray[Any]) -> bool:
         """Prove a piece of the headers layer and keep it.
@@ -310,7 +321,7 @@ class GrowingVolume:
         """Layers whose voxels are not what they were are MISSING, and in no journal."""
         wrong = [offer for offer in offers if not self._is_right(offer)]
         for offer in wrong:
-            del self._layers[offer.number]
+            del self._layers[offer.key, offer.box]
             box, owned = self._place(offer)
             quality = self.files.quality[box.slices]
             of_it = np.ones(box.shape, np.bool_) if owned is None else owned
@@ -336,6 +347,21 @@ class GrowingVolume:
         if content and not nifti:
             self.files.attach(content)
         self.path = self.files.finish(content if nifti else b"")
+
+
+def _differ(
+    target: NDArray[Any],
+    values: NDArray[Any],
+    known: NDArray[np.bool_],
+    owned: NDArray[np.bool_] | None,
+) -> bool:
+    """Whether any voxel that is owned and known would become another, bit by bit."""
+    if owned is not None:
+        known = known & owned
+    if not known.any():
+        return False
+    word = np.dtype(f"u{target.dtype.itemsize}")  # a NaN is not equal to itself
+    return bool((target.view(word) != values.astype(target.dtype).view(word))[known].any())
 
 
 def _whole(entry: m.SeriesManifest) -> Region:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _DESCRIP = {348: (148, 80), 540: (240, 80)}
 """Offset and size of ``descrip`` in NIfTI-1 and NIfTI-2 headers."""
 _PARTIAL = b"PARTIAL: see the quality map beside this file"
-_LEGEND = b"medroi: 0 missing 1 discarded 2 preview 3 bounded 4 exact 5 verified"
+_LEGEND = " ".join(["medroi:", *(f"{level:d} {level.word}" for level in Quality)]).encode()
 QUALITY_OFFSET = 352
 """Of the first voxel's byte in a quality map."""
 

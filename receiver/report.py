@@ -103,7 +103,7 @@ def write_sidecar(volume: GrowingVolume) -> None:
         "remarks": header.remarks,
         "sha256": volume.entry.digest.hex(),
         "proven": volume.proven,
-        "quality": {level.name: int(level) for level in Quality},
+        "quality": {level.word.upper(): int(level) for level in Quality},
         "state": "EXACT" if volume.proven else "PARTIAL: see the quality map",
         "quality_map": None if volume.path else volume.files.quality_path.name,
         "voxels": {

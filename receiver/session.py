@@ -22,6 +22,7 @@ from protocol.inbox import Inbox
 from protocol.parting import error_of
 from protocol.states import State
 from receiver.answers import Answers
+from receiver.ending import Ending
 from receiver.keeper import Keeper
 from receiver.log import SessionLog, message_record
 from receiver.painting import Arrived, Painter
@@ -96,7 +97,8 @@ class ReceivingSession:
         self._stored: list[m.LayerOffer] = []
         """Encodings that an earlier process has stored, and whose voxels are to be looked at."""
         self._failure: MedroiError | None = None
-        self._receipt_heard = self._is_over = False
+        self._receipt_heard = False
+        self._ending = Ending()
         self.folder: Path | None = None
         """Where the study is put; None before its manifest is accepted."""
         self.quarantine: Quarantine | None = None
@@ -113,8 +115,8 @@ class ReceivingSession:
 
     @property
     def is_over(self) -> bool:
-        """Whether something has ended it."""
-        return self._failure is not None or self._is_over
+        """Whether something has ended it, or is about to: no connection may join it any more."""
+        return self._failure is not None or self._ending.has_come
 
     @property
     def is_waiting(self) -> bool:
@@ -176,6 +178,7 @@ class ReceivingSession:
                     loops += [self._event_loop(), self._keeper.run()]
                     helpers = [group.create_task(loop) for loop in loops]
                     await self._until_over()
+                    self._ending.come()
                     for helper in helpers:
                         helper.cancel()
             if self._receipt_heard and self._keeper.log is not None:
@@ -187,7 +190,7 @@ class ReceivingSession:
             await asyncio.shield(self._part(None))
             raise
         finally:
-            self._is_over = True
+            self._ending.come()
             if self._keeper.log is not None:
                 self._keeper.log.close()
 
@@ -213,6 +216,7 @@ class ReceivingSession:
         await self.painter.drain()
 
     async def _part(self, error: MedroiError | None) -> None:
+        self._ending.come()
         await self.visits.part(error)
         await self._workers.run(self._give_back, error)
 
@@ -249,22 +253,27 @@ class ReceivingSession:
         self._changed.set()
 
     async def hear(self, visit: Visit, event: Event) -> None:
-        """See `receiver.visit.Host`."""
+        """See `receiver.visit.Host`.
+
+        Raises:
+            TransportClosed: the session has ended, or ends while this waits for room.
+        """
         over = self.exact is not None and not isinstance(event, m.End | m.Farewell)
         if self.visits.is_late(visit) or over:
             return
         self.visits.go_with(visit)
-        match event:
-            case FragmentArrived(fragment=fragment):
-                await self._keeper.put_fragment(fragment)
-                return
-            case m.Manifest() | m.Plan() | m.LayerOffer():
-                await self._keeper.put_message(event)
-            case _:
-                pass
-        await self._heard.put((visit, event))
-        if isinstance(event, EncodingArrived):
-            await self.painter.backlog.add(len(event.payload))
+        async with self._ending.unless():
+            match event:
+                case FragmentArrived(fragment=fragment):
+                    await self._keeper.put_fragment(fragment)
+                    return
+                case m.Manifest() | m.Plan() | m.LayerOffer():
+                    await self._keeper.put_message(event)
+                case _:
+                    pass
+            await self._heard.put((visit, event))
+            if isinstance(event, EncodingArrived):
+                await self.painter.backlog.add(len(event.payload))
 
     # -- what connections bring ---------------------------------------------------------------
 

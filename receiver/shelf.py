@@ -211,7 +211,7 @@ def _shelved(folder: Path, now_s: float) -> Shelved | None:
         names = [entry.name for entry in entries]
         final = [name for name in names if _FINAL.fullmatch(name)]
         growing = [name for name in names if _GROWING.fullmatch(name)]
-        counts = dict.fromkeys((level.name.lower() for level in Quality), 0)
+        counts = dict.fromkeys((level.word for level in Quality), 0)
         for name in final:
             counts["verified"] += _voxels_of(folder, name)
         for name in growing:
@@ -247,7 +247,7 @@ def _count(path: Path, counts: dict[str, int]) -> None:
     levels = np.memmap(path, np.uint8, "r", QUALITY_OFFSET)
     found = np.bincount(levels, minlength=len(Quality))
     for level in Quality:
-        counts[level.name.lower()] += int(found[level])
+        counts[level.word] += int(found[level])
     counts["missing"] += int(found[len(Quality) :].sum())  # no quality of ours: it proves nothing
 
 

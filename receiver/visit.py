@@ -120,7 +120,15 @@ class Visit:
 
     async def part(self, error: MedroiError | None) -> None:
         """Say why we leave, as far as the connection still carries it, and close."""
+        self.leave(error)
+        await self.last_words()
+
+    def leave(self, error: MedroiError | None) -> None:
+        """Why we leave is to be said; `last_words` must follow."""
         self.connection.leave(*farewell_of(error, m.Role.RECEIVER))
+
+    async def last_words(self) -> None:
+        """Say what there still is to say, as far as the connection carries it, and close."""
         await self.pump.last_words()
 
     async def _expect(self) -> None:

@@ -66,6 +66,12 @@ class Visits:
             visit.say(message)
 
     async def part(self, error: MedroiError | None) -> None:
-        """End all connections, for that reason if there is one."""
-        for visit in list(self.there):
-            await visit.part(error)
+        """End all connections, for that reason if there is one.
+
+        All of them have it to say before any is waited for: one that is dead takes its time.
+        """
+        there = list(self.there)
+        for visit in there:
+            visit.leave(error)
+        for visit in there:
+            await visit.last_words()

@@ -29,6 +29,11 @@ class Quality(IntEnum):
     VERIFIED = 5
     """Exact, and the digest of its layer's voxels is the sender's."""
 
+    @property
+    def word(self) -> str:
+        """What people are told: of a voxel that is not proven nobody says that it is exact."""
+        return "unproven" if self is Quality.EXACT else self.name.lower()
+
 
 class RegionKind(StrEnum):
     """What a region is for; the plan's stages name these words."""

@@ -77,6 +77,44 @@ def asked(out: Path, *questions: object) -> tuple[Rooms, list[dict[str, Any]]]:
     return rooms, asyncio.run(run())
 
 
+def test_what_a_viewer_has_paused_goes_on_when_it_is_gone(tmp_path: Path) -> None:
+    seen: list[str] = []
+    pause, resume = (json.dumps({"do": do, "study": STUDY}) for do in ("pause", "resume"))
+
+    async def ask(connection: ClientConnection, question: str) -> None:
+        await connection.send(question)
+        assert json.loads(await connection.recv()) == {"ok": True}
+
+    async def join(url: str) -> ClientConnection:
+        connection = await connect(url)
+        await ask(connection, json.dumps({"token": (tmp_path / TOKEN_NAME).read_text()}))
+        return connection
+
+    async def gone(connection: ClientConnection) -> None:
+        connection.transport.abort()
+        await asyncio.sleep(0.1)
+
+    async def run() -> None:
+        rooms = Rooms()
+        heard = rooms.session.asked
+        note = lambda what, *_: seen.append(what)  # noqa: E731
+        async with serving(rooms, "127.0.0.1", 0, tmp_path, note) as url:
+            one, another, third = [await join(url) for _ in range(3)]
+            await ask(one, pause)
+            await ask(another, pause)
+            await gone(one)
+            assert heard == [True, True]  # the other one still wants it so
+            await gone(another)
+            assert heard == [True, True, False]
+            await ask(third, pause)
+            await ask(third, resume)
+            await gone(third)
+            assert heard == [True, True, False, True, False]
+
+    asyncio.run(run())
+    assert seen == ["pause", "pause", "resume", "pause", "resume"]
+
+
 STUDY = study().manifest.study.hex()
 SHAPE = study().manifest.series[0].header.shape
 BOX = [[0, 1], [1, 2], [0, SHAPE[2]]]

@@ -10,8 +10,12 @@ import pytest
 from protocol import messages as m
 from protocol.limits import PROTOCOL_VERSION
 from receiver import clinic as clinic_module
+from receiver import painting
+from receiver import session as sessions
 from receiver.clinic import Clinic
 from receiver.decode import InlineDecoder
+from receiver.log import SessionLog
+from receiver.publish import Publisher
 from receiver.reception import Reception
 from shared.clock import LoopClock
 from shared.errors import ExitCode, TransportClosed
@@ -333,6 +337,136 @@ def test_of_many_sessions_with_one_study_never_two_have_it(tmp_path: Path) -> No
             assert having == 0
             assert began
             assert (tmp_path / sent.manifest.study.hex()[:16] / "series-1.nii").exists()
+
+    run(main)
+
+
+# -- sessions that end while connections are there ------------------------------------------------
+
+
+def fails_from(monkeypatch: pytest.MonkeyPatch, append: int) -> None:
+    """The disk takes no record of any log from that append on, once."""
+    orderly, appends = SessionLog.append, 0
+
+    def failing(log: SessionLog, records: Any) -> None:
+        nonlocal appends
+        appends += 1
+        if appends == append:
+            raise OSError(28, "No space left on device")
+        orderly(log, records)
+
+    monkeypatch.setattr(SessionLog, "append", failing)
+
+
+def test_a_connection_that_waits_for_room_is_let_go_when_its_session_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = study()
+    small, large = sent.layer(0, "roi0"), sent.layer(1, "background")
+    monkeypatch.setattr(painting, "_BACKLOG_BYTES", len(small[1]))
+
+    class Stuck(InlineDecoder):
+        count = 1
+
+        async def decode(self, task: DecodeTask) -> Any:
+            await asyncio.sleep(3600)
+
+    async def script(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*small)
+        await asyncio.sleep(1)
+        fails_from(monkeypatch, 1)
+        await peer.offer(*large)
+        await silence(peer)
+
+    async def main() -> None:
+        site = Site(tmp_path, once=False)
+        site.clinic._decoder = Stuck()
+        async with site, asyncio.timeout(60):
+            await site.visit(script)  # it would never return
+            await asyncio.sleep(1)
+            assert "No space left" in site.said.lines[-1]
+            assert not any("waiting for the sender" in line for line in site.said.lines)
+
+    run(main)
+
+
+def test_who_comes_while_a_session_ends_goes_on_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's pictures take a while, and it would answer nobody any more."""
+    sent = study()
+    drain = Publisher.drain
+
+    async def slow(publisher: Publisher) -> None:
+        await asyncio.sleep(10)
+        await drain(publisher)
+
+    monkeypatch.setattr(Publisher, "drain", slow)
+
+    async def first(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*sent.layer(0, "roi0"))
+        await peer.hear(m.LayerVerdict)
+        fails_from(monkeypatch, 1)
+        await peer.offer(*sent.layer(1, "tissue"))
+        await silence(peer)
+
+    async def second(peer: Peer) -> None:
+        standing = await peer.attach(sent.manifest.study[:16], 2, accepted=True)
+        assert standing.settled == ((0, 1),)
+        await peer.offer(*sent.layer(2, "tissue"))
+        await peer.offer(*sent.layer(3, "background"))
+        await peer.hear(m.LayerVerdict, 2)
+        await peer.end(sent.manifest)
+
+    async def main() -> None:
+        async with Site(tmp_path, once=False) as site, asyncio.timeout(60):
+            await site.visit(first)
+            assert site.clinic._attended
+            await site.visit(second)
+            await asyncio.sleep(15)
+            assert site.said.lines[-1].startswith("stored and verified")
+
+    run(main)
+
+
+def test_a_log_that_cannot_be_opened_ends_one_connection_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been tidied away meanwhile, or there are too many open files."""
+    sent = study()
+
+    async def broken(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*sent.layer(0, "roi0"))
+        await peer.hear(m.LayerVerdict)
+        await peer.transport.close()
+
+    async def back(peer: Peer) -> None:
+        await peer.say(
+            m.Hello(PROTOCOL_VERSION, m.Role.SENDER, "x"),
+            m.Attach(sent.manifest.study[:16], 2, accepted=True),
+        )
+        farewell = await peer.hear(m.Farewell)
+        told = "its disk does not take the study: Too many open files"
+        assert farewell == m.Farewell(m.Why.STOPPED, told)
+
+    def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def main() -> None:
+        async with Site(tmp_path, once=False) as site:
+            await site.visit(broken)
+            await asyncio.sleep(1000)
+            with monkeypatch.context() as patch:
+                patch.setattr(SessionLog, "reopen", fail)
+                await site.visit(back)
+            with monkeypatch.context() as patch:  # and the log is not left open, or this test fails
+                patch.setattr(sessions, "open_volumes", fail)
+                await site.visit(back)
+            await site.visit(whole(sent))
+            assert site.said.lines[-1].startswith("stored and verified")
 
     run(main)
 

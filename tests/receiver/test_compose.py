@@ -23,6 +23,7 @@ from shared.layer import QUALITIES, Quality, Region, RegionKind
 from shared.mask import pack_mask, unpack_mask
 from shared.ownership import holes, owned_mask
 from shared.roi import Roi
+from shared.volume import region_digest
 from tests.receiver.studies import (
     PLAN,
     REGIONS,
@@ -378,6 +379,80 @@ def test_layers_that_are_right_one_by_one_and_not_together_are_no_exact_volume(
         volume.prove()
     assert not volume.proven
     assert Mark.WHOLE_EXACT not in volume.new_marks()
+
+
+def other_voxels(sent: Study, offer: m.LayerOffer, number: int) -> tuple[m.LayerOffer, Any]:
+    """The same layer of voxels that are one more each, which have the digest that it declares."""
+    assert offer.box is not None
+    part = np.ascontiguousarray(sent.voxels[offer.box.slices]) + 1
+    regions = {region.name: region for region in sent.plan.regions}
+    owned = owned_mask(offer.box, holes(regions[offer.key.region], offer.box, regions))
+    other = replace(offer, number=number, voxel_digest=region_digest(part, owned))
+    return other, sent.entry.samples.to_samples(part)
+
+
+def whole_and_proven(folder: Path, sent: Study) -> GrowingVolume:
+    volume = grown(folder, sent)
+    for region in ("roi0", "tissue", "background"):
+        assert paint(volume, sent, sent.layer(0, region)[0])
+    assert volume.prove() == []
+    assert {Mark.ROI_EXACT, Mark.WHOLE_EXACT} <= set(volume.new_marks())
+    return volume
+
+
+@pytest.mark.parametrize("region", ["roi0", "tissue", "background"])
+def test_a_layer_that_is_proven_may_not_be_offered_with_another_digest(
+    tmp_path: Path, region: str
+) -> None:
+    sent = study()
+    volume = grown(tmp_path, sent)
+    offer = sent.layer(0, region)[0]
+    other, _ = other_voxels(sent, offer, 9)
+    volume.check_offer(other)  # which of them is the sender's is not known yet
+    assert paint(volume, sent, offer)
+    volume.check_offer(replace(offer, number=8))
+    with pytest.raises(RemoteProtocolError, match="two different digests"):
+        volume.check_offer(other)
+
+
+def test_a_layer_that_was_demoted_may_be_offered_with_another_digest(tmp_path: Path) -> None:
+    sent = study()
+    volume = whole_and_proven(tmp_path, sent)
+    offer = sent.layer(0, "roi0")[0]
+    volume.files.voxels[ROI.slices] += 1
+    assert volume.check_roi() == [offer]
+    volume.check_offer(other_voxels(sent, offer, 9)[0])
+
+
+@pytest.mark.parametrize("region", ["roi0", "tissue", "background"])
+def test_what_was_proven_is_not_any_more_once_it_is_painted_over(
+    tmp_path: Path, region: str
+) -> None:
+    """Two encodings of a layer were under way at once, or its box is cut in another way."""
+    sent = study()
+    volume = whole_and_proven(tmp_path, sent)
+    assert volume.paint_exact(*other_voxels(sent, sent.layer(0, region)[0], 9))
+    assert volume.complete
+    assert not volume.proven
+    assert volume.roi_is_due
+    with pytest.raises(IntegrityError, match="whole volume has not"):
+        volume.prove()
+    assert not {Mark.ROI_EXACT, Mark.WHOLE_EXACT} & set(volume.new_marks())
+    volume.finish()
+    assert volume.path is None
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<f4", ">f4"])
+def test_the_same_voxels_once_more_change_nothing_that_was_said(tmp_path: Path, dtype: str) -> None:
+    sent = study(dtype=dtype)
+    if np.dtype(dtype).kind == "f":
+        sent.voxels[::2, ::3] = np.nan
+        sent = Study(entry_of(series_header(dtype=dtype), sent.voxels), sent.voxels, sent.plan)
+    volume = whole_and_proven(tmp_path, sent)
+    for region in ("roi0", "tissue", "background"):
+        assert paint(volume, sent, sent.layer(9, region)[0])
+    assert volume.proven
+    assert volume.new_marks() == []
 
 
 @pytest.mark.parametrize("names", [(), ("surroundings",), ("roi0",), ("roi0", "tissue")])

@@ -59,7 +59,7 @@ def test_a_new_file_is_a_partial_nifti_with_a_quality_map_of_the_same_place(
     assert np.all(np.isnan(stored) if np.isnan(fill) else stored == fill)
     assert not np.asanyarray(quality.dataobj).any()
     for level in Quality:
-        assert f"{int(level)} {level.name.lower()}".encode() in bytes(quality.header["descrip"])
+        assert f"{int(level)} {level.word}".encode() in bytes(quality.header["descrip"])
 
 
 def test_all_but_the_description_is_the_sources_own_header(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_the_side_car_says_what_a_nifti_header_cannot(tmp_path: Path) -> None:
         "DISCARDED": 1,
         "PREVIEW": 2,
         "BOUNDED": 3,
-        "EXACT": 4,
+        "UNPROVEN": 4,
         "VERIFIED": 5,
     }
     assert content["voxels"] == {

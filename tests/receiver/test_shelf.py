@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +16,10 @@ from receiver.commands.ls import ls
 from receiver.files import SeriesFiles, series_bytes
 from receiver.shelf import Rules, Shelf, parse_age, parse_size
 from receiver.store import study_folder
-from shared.errors import ExitCode, SettingsError
+from shared.errors import ExitCode, IntegrityError, SettingsError
 from shared.layer import Quality
 from tests.receiver.studies import study as some_study
+from tests.receiver.test_compose import grown, paint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +78,24 @@ def test_a_study_is_as_good_as_its_files(tmp_path: Path) -> None:
     assert found[2].bytes == 1000 + len('{"voxels": {"total": 24}}')
     assert 19 < found[2].age_s < 40
     assert Shelf(tmp_path / "none").studies() == []
+
+
+def test_nothing_of_a_volume_whose_digest_is_wrong_is_called_exact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = replace(FIRST, entry=replace(FIRST.entry, digest=bytes(32)))
+    folder = tmp_path / ("a" * 16)
+    folder.mkdir()
+    volume = grown(folder, sent)
+    for region in ("roi0", "tissue", "background"):
+        assert paint(volume, sent, sent.layer(0, region)[0])
+    with pytest.raises(IntegrityError):
+        volume.prove()
+    volume.files.sync()
+    assert Shelf(tmp_path).studies()[0].voxels == {"unproven": 1.0}
+    ls([str(tmp_path)])
+    assert "exact" not in capsys.readouterr().out
+    assert b"4 unproven" in volume.files.quality_path.read_bytes()[:352]
 
 
 def test_a_growing_volume_is_read_as_it_is_written(tmp_path: Path) -> None:

@@ -32,8 +32,11 @@ class Line:
     def say(self, message: m.Message) -> None:
         self.done.append(message)
 
-    async def part(self, error: MedroiError | None) -> None:
+    def leave(self, error: MedroiError | None) -> None:
         self.done.append(error)
+
+    async def last_words(self) -> None:
+        self.done.append("closed")
 
 
 def joined(*lines: Line) -> Visits:
@@ -81,4 +84,15 @@ def test_every_connection_hears_and_all_are_parted_with() -> None:
     visits, said = joined(*lines), m.Want(3)
     visits.say(said)
     asyncio.run(visits.part(gone))
-    assert [line.done for line in lines] == [[said, gone]] * 2
+    assert [line.done for line in lines] == [[said, gone, "closed"]] * 2
+
+
+def test_why_they_are_parted_with_is_settled_before_any_is_waited_for() -> None:
+    class Dead(Line):
+        async def last_words(self) -> None:
+            self.done.append(list(other.done))
+
+    gone = TransportClosed("gone")
+    dead, other = Dead(1), Line(2)
+    asyncio.run(joined(dead, other).part(gone))
+    assert dead.done == [gone, [gone]]

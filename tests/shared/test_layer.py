@@ -14,6 +14,11 @@ def test_qualities_are_the_numbers_of_every_map_on_disk() -> None:
     }
 
 
+def test_only_of_what_is_proven_people_hear_more_than_a_bound() -> None:
+    words = ["missing", "discarded", "preview", "bounded", "unproven", "verified"]
+    assert [quality.word for quality in Quality] == words
+
+
 def test_a_better_voxel_has_the_higher_quality() -> None:
     ordered = [Quality.MISSING, Quality.DISCARDED, Quality.PREVIEW, Quality.BOUNDED]
     assert sorted(Quality) == [*ordered, Quality.EXACT, Quality.VERIFIED]
