@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from receiver.channels import Channels
@@ -12,7 +14,7 @@ from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
 from receiver.shelf import Shelf
-from receiver.store import folder_of
+from receiver.store import REPORT_NAME, folder_of
 from receiver.visit import Visit
 from receiver.watch import Both
 from shared.clock import SystemClock
@@ -24,6 +26,7 @@ from shared.timeline import Timeline
 from shared.transports.tasks import TaskOwner
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from protocol import messages as m
@@ -177,17 +180,30 @@ class Clinic:
             timeline,
             Both(publisher, self._books) if self._books else publisher,
             lambda study: self._claim(attended, study),
-            self._shelf.require,
+            partial(self._require, attach.session),
         )
         attended = _Attended(session, timeline, publisher, asyncio.Event())
-        if attach.generation > 1:
-            folder = await self._workers.run(folder_of, self._reception.out, attach.session)
-            if folder is not None:
-                log = await self._workers.run(SessionLog.reopen, folder, attach.session)
-                await session.reopen(folder, log)
-        if session.manifest is not None:
-            await self._claim(attended, session.manifest.study)
+        with ExitStack() as failing:
+            failing.callback(self._shelf.release, attach.session)
+            if attach.generation > 1:
+                folder = await self._workers.run(self._hold_stored, attach.session)
+                if folder is not None:
+                    log = await self._workers.run(SessionLog.reopen, folder, attach.session)
+                    await session.reopen(folder, log)
+            if session.manifest is not None:
+                await self._claim(attended, session.manifest.study)
+            failing.pop_all()
         return attended
+
+    def _hold_stored(self, session: bytes) -> Path | None:
+        """The folder of a session that the disk has; it is not tidied away from now on."""
+        folder = folder_of(self._reception.out, session)
+        return folder if folder is not None and self._shelf.hold(session, folder) else None
+
+    def _require(self, session: bytes, folder: Path, manifest: m.Manifest) -> None:
+        """Before a study is opened: is there room? From now on it is not tidied away."""
+        self._shelf.hold(session, folder)
+        self._shelf.require(folder, manifest)
 
     async def _attend(self, attended: _Attended) -> None:
         outcome, code = "a fault of medroi itself", ExitCode.UNEXPECTED
@@ -231,12 +247,11 @@ class Clinic:
         attended.ended.set()
         session = attended.session
         del self._attended[session.inbox.session]
+        self._shelf.release(session.inbox.session)
         if session.manifest is None:
             return  # a connection without a study, which has been said
         if self._current.get(session.manifest.study) is attended:
             del self._current[session.manifest.study]
-        if session.folder is not None:
-            self._shelf.release(session.folder)
         if self._books is not None:
             self._books.concluded(session, code)
         self._display.say(outcome)
@@ -250,7 +265,7 @@ class Clinic:
         session = attended.session
         report = receiver_report(session, attended.timeline, outcome=outcome, exit_code=code)
         folder = session.folder if session.volumes else None  # or it is not ours
-        for path in (self._reception.report, folder / "report.json" if folder else None):
+        for path in (self._reception.report, folder / REPORT_NAME if folder else None):
             if path is not None and path.parent.is_dir():
                 try:
                     write_report(report, path)
@@ -265,10 +280,8 @@ class Clinic:
                 self._books.deleted(folder, why)
 
         while True:
-            busy = [each.session.folder for each in self._attended.values()]
-            spared = [folder for folder in busy if folder is not None]
             try:
-                for folder, why in await self._workers.run(self._shelf.tidy, spared, note):
+                for folder, why in await self._workers.run(self._shelf.tidy, note):
                     self._display.say(f"deleted {self._reception.out / folder}: {why}")
             except OSError as error:
                 self._display.say(f"not tidied: {error}")

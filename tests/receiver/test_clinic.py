@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,12 @@ import pytest
 from protocol import messages as m
 from protocol.limits import PROTOCOL_VERSION
 from receiver import clinic as clinic_module
+from receiver import session as session_module
 from receiver.clinic import Clinic
 from receiver.decode import InlineDecoder
 from receiver.reception import Reception
+from receiver.shelf import Rules, Shelf
+from receiver.store import open_volumes
 from shared.clock import LoopClock
 from shared.errors import ExitCode, TransportClosed
 from shared.link import parse_link
@@ -216,6 +221,53 @@ def test_a_discarded_background_is_named_in_the_outcome(tmp_path: Path) -> None:
             assert "the background was not sent" in site.said.lines[-1]
             assert site.report()["exact"] is False
             assert site.report()["sha256"] is None
+
+    run(main)
+
+
+def test_a_study_is_not_tidied_away_from_under_a_session_that_is_about_to_open_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new session, and one that comes back to a receiver that was away for months."""
+    sent = study()
+    rules = Rules(keep_s=86400.0, keep_unfinished_s=86400.0)
+    folder = tmp_path / sent.manifest.study.hex()[:16]
+    tidied: list[list[tuple[str, str]]] = []
+
+    def aged(site: Site) -> Shelf:
+        for path in folder.iterdir():
+            os.utime(path, (time.time() - 100 * 86400,) * 2)
+        return site.clinic._shelf
+
+    async def some(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*sent.layer(0, "roi0"))
+        await peer.hear(m.LayerVerdict)
+        await peer.transport.close()
+
+    async def rest(peer: Peer) -> None:
+        assert (await peer.attach(sent.manifest.study[:16], 2, accepted=True)).known
+        for number, region in enumerate(("tissue", "background"), 1):
+            await peer.offer(*sent.layer(number, region))
+        await peer.end(sent.manifest)
+
+    async def main() -> None:
+        async with Site(tmp_path, rules=rules) as site:
+            await site.visit(some)
+
+        def opened(*where: Any) -> Any:
+            tidied.append(aged(site).tidy(lambda *_: None))
+            return open_volumes(*where)
+
+        monkeypatch.setattr(session_module, "open_volumes", opened)
+        async with Site(tmp_path, once=False, rules=rules) as site:
+            await asyncio.sleep(1)  # it has tidied
+            await site.visit(rest)
+            await site.visit(lambda peer: send_all(peer, sent, [], session=b"another session!"))
+            await asyncio.sleep(100)
+            assert tidied == [[], []]
+            assert (folder / "series-1.nii").exists()
+            assert len(aged(site).tidy(lambda *_: None)) == 1
 
     run(main)
 
