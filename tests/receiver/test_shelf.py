@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,6 +90,23 @@ def test_a_growing_volume_is_read_as_it_is_written(tmp_path: Path) -> None:
     total = int(np.prod(FIRST.entry.header.shape))
     assert found.voxels == {"missing": (total - 3) / total, "verified": 3 / total}
     assert found.bytes == series_bytes(FIRST.entry.header)
+
+
+def test_a_large_map_is_counted_without_room_for_it(tmp_path: Path) -> None:
+    size = 20 << 20
+    folder = study(tmp_path, "0" * 16, levels=[5])
+    with (folder / "series-1.partial.quality.nii").open("r+b") as file:
+        file.truncate(352 + size)
+        file.seek(-3, os.SEEK_END)
+        file.write(bytes((5, 5, 200)))
+    tracemalloc.start()
+    try:
+        (found,) = Shelf(tmp_path).studies()
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.voxels == {"missing": (size - 3) / size, "verified": 3 / size}
+    assert most_bytes < 16 << 20
 
 
 def test_what_is_finished_goes_in_its_time_and_nothing_else_does(tmp_path: Path) -> None:
