@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from receiver.reception import Reception
     from shared.display import Display
     from shared.transports.base import Transport
+    from shared.trust.proof import Proven
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.2
 _FULL_S = 1.0
 _TIDY_EVERY_S = 3600.0
+_KEYS_EVERY_S = 1.0
+"""Within it the connections end of a site that is forgotten."""
 _MAX_WAITING = 16
 """Sessions without a connection that are kept ready; more are left to the disk."""
 
@@ -82,6 +85,7 @@ class Clinic:
         """By session."""
         self._current: dict[bytes, _Attended] = {}
         """By study."""
+        self._there: set[Visit] = set()
         self._finding = asyncio.Lock()
         self._full_until_s = 0.0
         """Until then nobody is let in, as the disk has just been full."""
@@ -94,6 +98,8 @@ class Clinic:
     async def __aenter__(self) -> Self:
         await self._owner.__aenter__()
         self._owner.start(self._tidy())
+        if self._reception.credentials is not None:
+            self._owner.start(self._lock_out())
         return self
 
     async def __aexit__(
@@ -111,22 +117,26 @@ class Clinic:
     async def take(self, transport: Transport) -> None:
         """One connection, from its hello to its end. A peer's faults end here."""
         no_session = self._channels.no_session_over(transport)
+        find = partial(self._find_for, transport)
         await self._take(
-            Visit(transport, self._clock, self._find, self._channels.offered, no_session=no_session)
+            Visit(transport, self._clock, find, self._channels.offered, no_session=no_session)
         )
 
     async def take_channel(self, transport: Transport) -> None:
         """The same of a data channel, which may be one in reserve and never say a word."""
-        visit = Visit(transport, self._clock, self._find, self._channels.offered, is_reserve=True)
+        find = partial(self._find_for, transport)
+        visit = Visit(transport, self._clock, find, self._channels.offered, is_reserve=True)
         await self._take(visit)
 
     async def _take(self, visit: Visit) -> None:
         error: MedroiError | None = None
+        self._there.add(visit)
         try:
             await visit.run()
         except MedroiError as caught:
             error = caught
         finally:
+            self._there.discard(visit)
             self._leave(visit, error)
 
     def refused(self, sentence: str) -> None:
@@ -151,6 +161,27 @@ class Clinic:
         return [session for session in live if session.manifest is not None]
 
     # -- sessions -----------------------------------------------------------------------------
+
+    async def _find_for(self, transport: Transport, attach: m.Attach) -> ReceivingSession:
+        if self._is_forgotten(transport):
+            raise TransportClosed("its key is forgotten here")
+        return await self._find(attach)
+
+    def _is_forgotten(self, transport: Transport) -> bool:
+        """Whether a connection has proven a key that is none of ours any more."""
+        credentials = self._reception.credentials
+        proven: Proven | None = getattr(transport, "proven", None)  # not of a simulated one
+        return bool(credentials and proven and not credentials.knows(proven.key_name))
+
+    async def _lock_out(self) -> None:
+        """Drop whoever is here with a key that has been forgotten meanwhile."""
+        while True:
+            await self._clock.sleep_s(_KEYS_EVERY_S)
+            for visit in list(self._there):
+                if self._is_forgotten(visit.transport):
+                    self.refused("a connection was dropped: its key is forgotten here")
+                    visit.transport.abort()
+                    self._there.discard(visit)
 
     async def _find(self, attach: m.Attach) -> ReceivingSession:
         """The session that a connection is for: at work, on the disk, or new."""

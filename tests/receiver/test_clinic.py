@@ -21,7 +21,12 @@ from receiver.store import open_volumes
 from shared.clock import LoopClock
 from shared.errors import ExitCode, TransportClosed
 from shared.link import parse_link
+from shared.role import Role
 from shared.transports.simulated import simulated_pair
+from shared.trust.credentials import Credentials
+from shared.trust.proof import Claim, Proven
+from shared.trust.sites import Site as Paired
+from shared.trust.sites import SiteKeys, forget_site, site_folder, store_site
 from shared.workers import InlineWorkers
 from tests.receiver.studies import PLAN, REGIONS, Peer, Study, send_all, study
 from tests.receiver.test_publish import Said
@@ -268,6 +273,65 @@ def test_a_study_is_not_tidied_away_from_under_a_session_that_is_about_to_open_i
             assert tidied == [[], []]
             assert (folder / "series-1.nii").exists()
             assert len(aged(site).tidy(lambda *_: None)) == 1
+
+    run(main)
+
+
+def test_whoever_is_forgotten_is_dropped_and_gets_no_other_session(tmp_path: Path) -> None:
+    """With a connection that works, and with one that has proven its key and waits."""
+    sent = study()
+    sites = site_folder(tmp_path / "identity")
+    for name in ("lab", "hill"):
+        store_site(sites, Paired(name, name[:1].encode() * 32, "", "0" * 8, 0))
+    credentials = Credentials(Claim(Role.RECEIVER, 1), SiteKeys(sites, ["lab", "hill"]))
+    ended: dict[str, float] = {}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def visit(
+            site: Site, name: str, script: Callable[[Peer], Coroutine[Any, Any, None]]
+        ) -> None:
+            near, far = simulated_pair(parse_link("rate=100M,rtt=2ms"), len(ended))
+            far.proven = Proven("hill" if name == "hill" else "lab", bytes(32))  # type: ignore[attr-defined]
+            peer = Peer(near)
+
+            async def take() -> None:
+                await site.clinic.take(far)
+                ended[name] = loop.time()
+                await far.close()
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(take())
+                listening = group.create_task(peer.listen())
+                playing = group.create_task(script(peer))
+                await listening
+                playing.cancel()
+
+        async def busy(peer: Peer) -> None:
+            await peer.begin(sent.manifest, sent.plan)
+            await silence(peer)
+
+        async def late(peer: Peer) -> None:
+            await asyncio.sleep(5.01)  # the listener has seen it through just before
+            await peer.attach(b"another session!")
+            ended["attached"] = loop.time()
+
+        async with Site(tmp_path / "out", once=False, credentials=credentials) as site:
+            start_s = loop.time()
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                group.create_task(visit(site, "lab", busy))
+                group.create_task(visit(site, "late", late))
+                other = group.create_task(visit(site, "hill", silence))
+                await asyncio.sleep(5.005)
+                assert not ended
+                forget_site(sites, "lab")
+                await asyncio.sleep(1.5)
+                assert set(ended) == {"lab", "late"}
+                assert ended["late"] - start_s < 5.1
+                assert ended["lab"] - start_s < 6.1
+                assert any("its key is forgotten here" in line for line in site.said.lines)
+                other.cancel()
 
     run(main)
 
