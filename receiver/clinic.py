@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from receiver.channels import Channels
@@ -13,7 +14,7 @@ from receiver.publish import Publisher
 from receiver.report import receiver_report
 from receiver.session import ReceivingSession
 from receiver.shelf import Shelf
-from receiver.store import disk_errors, folder_of
+from receiver.store import REPORT_NAME, disk_errors, folder_of
 from receiver.visit import Visit
 from receiver.watch import Both
 from shared.clock import SystemClock
@@ -25,6 +26,7 @@ from shared.timeline import Timeline
 from shared.transports.tasks import TaskOwner
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from protocol import messages as m
@@ -34,11 +36,14 @@ if TYPE_CHECKING:
     from receiver.reception import Reception
     from shared.display import Display
     from shared.transports.base import Transport
+    from shared.trust.proof import Proven
     from shared.workers import Workers
 
 _SHOW_EVERY_S = 0.2
 _FULL_S = 1.0
 _TIDY_EVERY_S = 3600.0
+_KEYS_EVERY_S = 1.0
+"""Within it the connections end of a site that is forgotten."""
 _MAX_WAITING = 16
 """Sessions without a connection that are kept ready; more are left to the disk."""
 
@@ -80,6 +85,7 @@ class Clinic:
         """By session."""
         self._current: dict[bytes, _Attended] = {}
         """By study."""
+        self._there: set[Visit] = set()
         self._finding = asyncio.Lock()
         self._full_until_s = 0.0
         """Until then nobody is let in, as the disk has just been full."""
@@ -92,6 +98,8 @@ class Clinic:
     async def __aenter__(self) -> Self:
         await self._owner.__aenter__()
         self._owner.start(self._tidy())
+        if self._reception.credentials is not None:
+            self._owner.start(self._lock_out())
         return self
 
     async def __aexit__(
@@ -109,22 +117,26 @@ class Clinic:
     async def take(self, transport: Transport) -> None:
         """One connection, from its hello to its end. A peer's faults end here."""
         no_session = self._channels.no_session_over(transport)
+        find = partial(self._find_for, transport)
         await self._take(
-            Visit(transport, self._clock, self._find, self._channels.offered, no_session=no_session)
+            Visit(transport, self._clock, find, self._channels.offered, no_session=no_session)
         )
 
     async def take_channel(self, transport: Transport) -> None:
         """The same of a data channel, which may be one in reserve and never say a word."""
-        visit = Visit(transport, self._clock, self._find, self._channels.offered, is_reserve=True)
+        find = partial(self._find_for, transport)
+        visit = Visit(transport, self._clock, find, self._channels.offered, is_reserve=True)
         await self._take(visit)
 
     async def _take(self, visit: Visit) -> None:
         error: MedroiError | None = None
+        self._there.add(visit)
         try:
             await visit.run()
         except MedroiError as caught:
             error = caught
         finally:
+            self._there.discard(visit)
             self._leave(visit, error)
 
     def refused(self, sentence: str) -> None:
@@ -149,6 +161,27 @@ class Clinic:
         return [session for session in live if session.manifest is not None]
 
     # -- sessions -----------------------------------------------------------------------------
+
+    async def _find_for(self, transport: Transport, attach: m.Attach) -> ReceivingSession:
+        if self._is_forgotten(transport):
+            raise TransportClosed("its key is forgotten here")
+        return await self._find(attach)
+
+    def _is_forgotten(self, transport: Transport) -> bool:
+        """Whether a connection has proven a key that is none of ours any more."""
+        credentials = self._reception.credentials
+        proven: Proven | None = getattr(transport, "proven", None)  # not of a simulated one
+        return bool(credentials and proven and not credentials.knows(proven.key_name))
+
+    async def _lock_out(self) -> None:
+        """Drop whoever is here with a key that has been forgotten meanwhile."""
+        while True:
+            await self._clock.sleep_s(_KEYS_EVERY_S)
+            for visit in list(self._there):
+                if self._is_forgotten(visit.transport):
+                    self.refused("a connection was dropped: its key is forgotten here")
+                    visit.transport.abort()
+                    self._there.discard(visit)
 
     async def _find(self, attach: m.Attach) -> ReceivingSession:
         """The session that a connection is for: at work, on the disk, or new.
@@ -189,27 +222,40 @@ class Clinic:
             timeline,
             Both(publisher, self._books) if self._books else publisher,
             lambda study: self._claim(attended, study),
-            self._shelf.require,
+            partial(self._require, attach.session),
         )
         attended = _Attended(session, timeline, publisher, asyncio.Event())
-        if attach.generation > 1:
-            with disk_errors(self._reception.out):
-                await self._reopen(session)
-        if session.manifest is not None:
-            await self._claim(attended, session.manifest.study)
+        with ExitStack() as failing:
+            failing.callback(self._shelf.release, attach.session)
+            if attach.generation > 1:
+                with disk_errors(self._reception.out):
+                    await self._reopen(session)
+            if session.manifest is not None:
+                await self._claim(attended, session.manifest.study)
+            failing.pop_all()
         return attended
 
     async def _reopen(self, session: ReceivingSession) -> None:
         """Have a session go on from the disk, if there is anything of it."""
         name = session.inbox.session
-        folder = await self._workers.run(folder_of, self._reception.out, name)
+        folder = await self._workers.run(self._hold_stored, name)
         if folder is None:
             return
         log = await self._workers.run(SessionLog.reopen, folder, name)
-        with ExitStack() as on_error:
-            on_error.callback(log.close)
+        with ExitStack() as failing:
+            failing.callback(log.close)
             await session.reopen(folder, log)
-            on_error.pop_all()
+            failing.pop_all()
+
+    def _hold_stored(self, session: bytes) -> Path | None:
+        """The folder of a session that the disk has; it is not tidied away from now on."""
+        folder = folder_of(self._reception.out, session)
+        return folder if folder is not None and self._shelf.hold(session, folder) else None
+
+    def _require(self, session: bytes, folder: Path, manifest: m.Manifest) -> None:
+        """Before a study is opened: is there room? From now on it is not tidied away."""
+        self._shelf.hold(session, folder)
+        self._shelf.require(folder, manifest)
 
     async def _attend(self, attended: _Attended) -> None:
         outcome, code = "a fault of medroi itself", ExitCode.UNEXPECTED
@@ -253,12 +299,11 @@ class Clinic:
         attended.ended.set()
         session = attended.session
         del self._attended[session.inbox.session]
+        self._shelf.release(session.inbox.session)
         if session.manifest is None:
             return  # a connection without a study, which has been said
         if self._current.get(session.manifest.study) is attended:
             del self._current[session.manifest.study]
-        if session.folder is not None:
-            self._shelf.release(session.folder)
         if self._books is not None:
             self._books.concluded(session, code)
         self._display.say(outcome)
@@ -272,7 +317,7 @@ class Clinic:
         session = attended.session
         report = receiver_report(session, attended.timeline, outcome=outcome, exit_code=code)
         folder = session.folder if session.volumes else None  # or it is not ours
-        for path in (self._reception.report, folder / "report.json" if folder else None):
+        for path in (self._reception.report, folder / REPORT_NAME if folder else None):
             if path is not None and path.parent.is_dir():
                 try:
                     write_report(report, path)
@@ -287,10 +332,8 @@ class Clinic:
                 self._books.deleted(folder, why)
 
         while True:
-            busy = [each.session.folder for each in self._attended.values()]
-            spared = [folder for folder in busy if folder is not None]
             try:
-                for folder, why in await self._workers.run(self._shelf.tidy, spared, note):
+                for folder, why in await self._workers.run(self._shelf.tidy, note):
                     self._display.say(f"deleted {self._reception.out / folder}: {why}")
             except OSError as error:
                 self._display.say(f"not tidied: {error}")

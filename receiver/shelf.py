@@ -23,11 +23,12 @@ import numpy as np
 
 from receiver.files import QUALITY_OFFSET, series_bytes
 from receiver.log import NAME as LOG_NAME
+from receiver.store import REPORT_NAME
 from shared.errors import SettingsError
 from shared.layer import Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from protocol.messages import Manifest
@@ -40,6 +41,8 @@ _AGES_S = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"M": 10**6, "G": 10**9, "T": 10**12}
 _GONE = ".gone"
 _REPORT_BYTES = 16 << 20
+_COUNTED_BYTES = 1 << 20
+"""Of a quality map at once: counting takes eight times as much beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Shelf:
     rules: Rules = field(default_factory=Rules)
     _promised: dict[str, int] = field(default_factory=dict)
     """Bytes that studies under way were promised, by folder."""
+    _held: dict[bytes, str] = field(default_factory=dict)
+    """The folder that a session has open, or is about to open."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def studies(self) -> list[Shelved]:
@@ -88,31 +93,36 @@ class Shelf:
         found = [_shelved(path, now_s) for path in _folders(self.out)]
         return sorted((each for each in found if each is not None), key=lambda each: each.age_s)
 
-    def tidy(
-        self, busy: Iterable[Path], on_deleted: Callable[[str, str], None]
-    ) -> list[tuple[str, str]]:
+    def hold(self, session: bytes, folder: Path) -> bool:
+        """Before a session opens a study: it stays until `release`. Whether there is one."""
+        with self._lock:
+            self._held[session] = folder.name
+            return folder.is_dir()
+
+    def tidy(self, on_deleted: Callable[[str, str], None]) -> list[tuple[str, str]]:
         """Delete what has had its time; which folders that were, and why.
 
-        Args:
-            busy: folders of sessions that live; they stay.
-            on_deleted: is told the folder's name and why, before it goes.
+        ``on_deleted`` is told the folder's name and why, before it goes.
         """
         deleted: list[tuple[str, str]] = []
         if self.rules.keep_s is None and self.rules.keep_unfinished_s is None:
             return deleted
         for left in self.out.glob(f".*{_GONE}"):  # by a crash
             shutil.rmtree(left)
-        spared = {path.name for path in busy}
         for study in self.studies():
             unfinished = study.state == "unfinished"
             keep_s = self.rules.keep_unfinished_s if unfinished else self.rules.keep_s
-            if keep_s is None or study.age_s < keep_s or study.name in spared:
+            if keep_s is None or study.age_s < keep_s:
                 continue
             why = f"{study.state}, unchanged for {study.age_s / 86400:.1f} days"
-            on_deleted(study.name, why)
-            # At once, as far as anybody can see: half of a study would look like one under way.
             gone = self.out / f".{study.name}{_GONE}"
-            os.rename(self.out / study.name, gone)
+            with self._lock:
+                # Looking at all studies takes seconds, in which a sender may have come back.
+                if not self._is_left(study.name, keep_s):
+                    continue
+                on_deleted(study.name, why)
+                # At once, as far as anybody can see: half a study would look like one under way.
+                os.rename(self.out / study.name, gone)
             shutil.rmtree(gone)
             deleted.append((study.name, why))
         return deleted
@@ -144,10 +154,20 @@ class Shelf:
                 )
             self._promised[folder.name] = needed
 
-    def release(self, folder: Path) -> None:
-        """A session is over: from now on what it has taken counts."""
+    def release(self, session: bytes) -> None:
+        """A session is over: from now on what it has taken counts, and has its time."""
         with self._lock:
-            self._promised.pop(folder.name, None)
+            name = self._held.pop(session, None)
+            if name is not None and name not in self._held.values():
+                self._promised.pop(name, None)
+
+    def _is_left(self, name: str, keep_s: float) -> bool:
+        """Nobody has it open, and nothing of it has changed since."""
+        try:
+            changed_s = _changed_s(self.out / name)
+        except FileNotFoundError:
+            return False
+        return name not in self._held.values() and time.time() - changed_s >= keep_s
 
 
 def parse_age(text: str, flag: str) -> float:
@@ -190,6 +210,14 @@ def _folders(out: Path) -> list[Path]:
     ]
 
 
+def _changed_s(folder: Path) -> float:
+    """When anything in it last was written, Unix time."""
+    return max(
+        (entry.stat(follow_symlinks=False).st_mtime for entry in os.scandir(folder)),
+        default=folder.stat().st_mtime,
+    )
+
+
 def _bytes_in(folder: Path) -> int:
     total = 0
     try:
@@ -203,12 +231,8 @@ def _bytes_in(folder: Path) -> int:
 def _shelved(folder: Path, now_s: float) -> Shelved | None:
     """None where it goes while it is looked at."""
     try:
-        entries = list(os.scandir(folder))
-        changed_s = max(
-            (entry.stat(follow_symlinks=False).st_mtime for entry in entries),
-            default=folder.stat().st_mtime,
-        )
-        names = [entry.name for entry in entries]
+        changed_s = _changed_s(folder)
+        names = os.listdir(folder)
         final = [name for name in names if _FINAL.fullmatch(name)]
         growing = [name for name in names if _GROWING.fullmatch(name)]
         counts = dict.fromkeys((level.word for level in Quality), 0)
@@ -245,14 +269,16 @@ def _count(path: Path, counts: dict[str, int]) -> None:
     if size <= QUALITY_OFFSET:
         return
     levels = np.memmap(path, np.uint8, "r", QUALITY_OFFSET)
-    found = np.bincount(levels, minlength=len(Quality))
+    found = np.zeros(256, np.int64)
+    for at in range(0, levels.size, _COUNTED_BYTES):
+        found += np.bincount(levels[at : at + _COUNTED_BYTES], minlength=256)
     for level in Quality:
         counts[level.word] += int(found[level])
     counts["missing"] += int(found[len(Quality) :].sum())  # no quality of ours: it proves nothing
 
 
 def _was_stored(folder: Path) -> bool:
-    return _json(folder / "report.json").get("exit_code") == 0
+    return _json(folder / REPORT_NAME).get("exit_code") == 0
 
 
 def _json(path: Path) -> dict[str, object]:

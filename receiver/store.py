@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _NAME_DIGITS = 16
 
-
+REPORT_NAME = "report.json"
+"""In a study's folder: how the last session that brought it has ended; none while one does."""
 TOKEN_NAME = "api.token"
 """Beside the studies' folders: what a viewer shows to be answered (`receiver.api`)."""
 
@@ -53,6 +54,8 @@ def open_volumes(folder: Path, manifest: Manifest) -> list[GrowingVolume]:
         with suppress(OSError):  # it is not empty
             folder.rmdir()
         raise
+    # Of a session before this one: what it says of the study need not hold any more.
+    (folder / REPORT_NAME).unlink(missing_ok=True)
     return volumes
 
 

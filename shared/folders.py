@@ -36,14 +36,21 @@ def make_folders(folder: Path) -> None:
 
     ``mkdir(parents=True)`` would leave those in between open to everybody, and what is private is
     refused in a folder that is not (XDG Base Directory Specification: "created with permission
-    0700").
+    0700"). The name of one that was made is on the disk when this returns: POSIX promises nothing
+    of files in a folder that a power cut may take.
 
     Raises:
         OSError: one of them cannot be made.
     """
     if not folder.parent.exists():
         make_folders(folder.parent)
-    folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+    try:
+        folder.mkdir(mode=stat.S_IRWXU)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        sync_folder(folder.parent)
 
 
 def own_folder(folder: Path) -> None:
@@ -72,7 +79,7 @@ def require_room(folder: Path, size: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
+    """Make names in a folder durable, new ones and those that files were given."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

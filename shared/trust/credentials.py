@@ -51,8 +51,14 @@ class Credentials:
         """The one key.
 
         Raises:
-            SettingsError: there are several.
+            SettingsError: there are several, or the site has been forgotten.
         """
         if len(self.keys) > 1:
             raise SettingsError("to dial takes one --key: the one that the other end knows")
+        if not self.keys:
+            raise SettingsError("the site whose key was used is forgotten here")
         return self.keys[0]
+
+    def knows(self, name: str) -> bool:
+        """Whether a key of this name, which a peer has proven, is one of ours still."""
+        return self.pki is not None or any(key.name == name for key in self.keys)

@@ -139,9 +139,8 @@ def _pki(options: argparse.Namespace, *, listens: bool) -> Pki | None:
 
 def _keys(options: argparse.Namespace, claim: Claim, *, listens: bool) -> Sequence[SharedKey]:
     if options.key or options.site:
-        named = dict.fromkeys(options.site)
-        sites = tuple(read_site(_sites(options), name).key for name in named)
-        return tuple(read_key(path) for path in options.key) + sites
+        files = tuple(read_key(path) for path in options.key)
+        return SiteKeys(_sites(options), options.site, files) if options.site else files
     if listens and claim.role is Role.RECEIVER:
         return SiteKeys(_sites(options))
     return ()

@@ -21,7 +21,7 @@ from shared.trust.keys import KEY_BYTES, SharedKey
 from shared.trust.private_files import private_folder, read_private, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 MAX_SITES = 256
@@ -160,16 +160,26 @@ def forget_site(folder: Path, name: str) -> None:
 
 
 class SiteKeys(Sequence[SharedKey]):
-    """The keys of all sites, read again when a pairing has changed the folder.
+    """The keys of sites, read again when a pairing has changed the folder.
 
     So a listener need not be started anew after a pairing, nor after a site is forgotten.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Raises `SettingsError` as `read_sites` does."""
+    def __init__(
+        self, folder: Path, names: Iterable[str] | None = None, others: Iterable[SharedKey] = ()
+    ) -> None:
+        """Of all sites, or of those that have ``names``; behind ``others``, which always stay.
+
+        Raises:
+            SettingsError: as `read_site` and `read_sites` do.
+        """
         self._folder = folder
+        self._names = None if names is None else tuple(dict.fromkeys(names))
+        self._others = tuple(others)
         self._as_of_ns = _changed_ns(folder)
-        self._keys = tuple(site.key for site in read_sites(folder))
+        for name in self._names or ():
+            read_site(folder, name)
+        self._keys = self._read()
 
     def __len__(self) -> int:
         return len(self._now())
@@ -189,10 +199,17 @@ class SiteKeys(Sequence[SharedKey]):
         if changed_ns != self._as_of_ns:
             self._as_of_ns = changed_ns
             try:
-                self._keys = tuple(site.key for site in read_sites(self._folder))
+                self._keys = self._read()
             except SettingsError:
-                self._keys = ()  # a folder that cannot be trusted any more lets nobody in
+                self._keys = self._others  # a folder that is not ours alone any more: no site
         return self._keys
+
+    def _read(self) -> tuple[SharedKey, ...]:
+        if self._names is None:
+            return self._others + tuple(site.key for site in read_sites(self._folder))
+        there = set(_names(self._folder))
+        sites = (read_site(self._folder, name) for name in self._names if name in there)
+        return self._others + tuple(site.key for site in sites)
 
 
 def _names(folder: Path) -> list[str]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,17 @@ from receiver.decode import InlineDecoder
 from receiver.log import SessionLog
 from receiver.publish import Publisher
 from receiver.reception import Reception
+from receiver.shelf import Rules, Shelf
+from receiver.store import open_volumes
 from shared.clock import LoopClock
 from shared.errors import ExitCode, TransportClosed
 from shared.link import parse_link
+from shared.role import Role
 from shared.transports.simulated import simulated_pair
+from shared.trust.credentials import Credentials
+from shared.trust.proof import Claim, Proven
+from shared.trust.sites import Site as Paired
+from shared.trust.sites import SiteKeys, forget_site, site_folder, store_site
 from shared.workers import InlineWorkers
 from tests.receiver.studies import PLAN, REGIONS, Peer, Study, send_all, study
 from tests.receiver.test_publish import Said
@@ -220,6 +229,112 @@ def test_a_discarded_background_is_named_in_the_outcome(tmp_path: Path) -> None:
             assert "the background was not sent" in site.said.lines[-1]
             assert site.report()["exact"] is False
             assert site.report()["sha256"] is None
+
+    run(main)
+
+
+def test_a_study_is_not_tidied_away_from_under_a_session_that_is_about_to_open_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new session, and one that comes back to a receiver that was away for months."""
+    sent = study()
+    rules = Rules(keep_s=86400.0, keep_unfinished_s=86400.0)
+    folder = tmp_path / sent.manifest.study.hex()[:16]
+    tidied: list[list[tuple[str, str]]] = []
+
+    def aged(site: Site) -> Shelf:
+        for path in folder.iterdir():
+            os.utime(path, (time.time() - 100 * 86400,) * 2)
+        return site.clinic._shelf
+
+    async def some(peer: Peer) -> None:
+        await peer.begin(sent.manifest, sent.plan)
+        await peer.offer(*sent.layer(0, "roi0"))
+        await peer.hear(m.LayerVerdict)
+        await peer.transport.close()
+
+    async def rest(peer: Peer) -> None:
+        assert (await peer.attach(sent.manifest.study[:16], 2, accepted=True)).known
+        for number, region in enumerate(("tissue", "background"), 1):
+            await peer.offer(*sent.layer(number, region))
+        await peer.end(sent.manifest)
+
+    async def main() -> None:
+        async with Site(tmp_path, rules=rules) as site:
+            await site.visit(some)
+
+        def opened(*where: Any) -> Any:
+            tidied.append(aged(site).tidy(lambda *_: None))
+            return open_volumes(*where)
+
+        monkeypatch.setattr(sessions, "open_volumes", opened)
+        async with Site(tmp_path, once=False, rules=rules) as site:
+            await asyncio.sleep(1)  # it has tidied
+            await site.visit(rest)
+            await site.visit(lambda peer: send_all(peer, sent, [], session=b"another session!"))
+            await asyncio.sleep(100)
+            assert tidied == [[], []]
+            assert (folder / "series-1.nii").exists()
+            assert len(aged(site).tidy(lambda *_: None)) == 1
+
+    run(main)
+
+
+def test_whoever_is_forgotten_is_dropped_and_gets_no_other_session(tmp_path: Path) -> None:
+    """With a connection that works, and with one that has proven its key and waits."""
+    sent = study()
+    sites = site_folder(tmp_path / "identity")
+    for name in ("lab", "hill"):
+        store_site(sites, Paired(name, name[:1].encode() * 32, "", "0" * 8, 0))
+    credentials = Credentials(Claim(Role.RECEIVER, 1), SiteKeys(sites, ["lab", "hill"]))
+    ended: dict[str, float] = {}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def visit(
+            site: Site, name: str, script: Callable[[Peer], Coroutine[Any, Any, None]]
+        ) -> None:
+            near, far = simulated_pair(parse_link("rate=100M,rtt=2ms"), len(ended))
+            far.proven = Proven("hill" if name == "hill" else "lab", bytes(32))  # type: ignore[attr-defined]
+            peer = Peer(near)
+
+            async def take() -> None:
+                await site.clinic.take(far)
+                ended[name] = loop.time()
+                await far.close()
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(take())
+                listening = group.create_task(peer.listen())
+                playing = group.create_task(script(peer))
+                await listening
+                playing.cancel()
+
+        async def busy(peer: Peer) -> None:
+            await peer.begin(sent.manifest, sent.plan)
+            await silence(peer)
+
+        async def late(peer: Peer) -> None:
+            await asyncio.sleep(5.01)  # the listener has seen it through just before
+            await peer.attach(b"another session!")
+            ended["attached"] = loop.time()
+
+        async with Site(tmp_path / "out", once=False, credentials=credentials) as site:
+            start_s = loop.time()
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                group.create_task(visit(site, "lab", busy))
+                group.create_task(visit(site, "late", late))
+                other = group.create_task(visit(site, "hill", silence))
+                await asyncio.sleep(5.005)
+                assert not ended
+                forget_site(sites, "lab")
+                await asyncio.sleep(1.5)
+                assert set(ended) == {"lab", "late"}
+                assert ended["late"] - start_s < 5.1
+                assert ended["lab"] - start_s < 6.1
+                assert any("its key is forgotten here" in line for line in site.said.lines)
+                other.cancel()
 
     run(main)
 

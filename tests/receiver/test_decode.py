@@ -57,6 +57,7 @@ def real() -> Iterator[tuple[asyncio.Runner, ChildDecoders]]:
     with asyncio.Runner() as runner:
         decoders = ChildDecoders(1)
         runner.run(decoders.__aenter__())
+        decoders.expect("causal3d")  # or another child would take the place of this one
         runner.run(decoders.decode(task()))  # it is up
         yield runner, decoders
         runner.run(decoders.__aexit__())
@@ -201,11 +202,31 @@ def test_a_child_is_confined_and_knows_nothing_of_us(real: Real) -> None:
     }
     assert limits["Max address space"] == str(3 << 30)
     assert limits["Max core file size"] == "0"
-    assert limits["Max open files"] == "64"
+    assert limits["Max open files"] == "0"
+    assert limits["Max file size"] == "0"
+    assert limits["Max cpu time"].isdigit()
     names = {entry.split(b"=")[0] for entry in (process / "environ").read_bytes().split(b"\0")[:-1]}
     assert names <= {b"PYTHONPATH", b"PATH", b"OMP_NUM_THREADS"}
     opened = {os.readlink(link) for link in (process / "fd").iterdir()}
     assert all(name.startswith(("pipe:", "/dev/null", "socket:")) for name in opened), opened
+
+
+def test_a_child_that_has_decoded_can_load_no_more_and_one_that_can_takes_its_place() -> None:
+    async def main() -> None:
+        async with ChildDecoders(1) as decoders, asyncio.timeout(120):
+            await decoders.decode(task())
+            pid = pid_of(decoders)
+            decoders.expect("causal3d")  # it does not try to
+            assert np.array_equal(await decoders.decode(task()), SAMPLES)
+            assert pid_of(decoders) == pid
+            for _ in range(2):
+                assert np.array_equal(await decoders.decode(task(codec="causal3d")), SAMPLES)
+                assert pid_of(decoders) != pid
+            pid = pid_of(decoders)
+            await decoders.decode(task())
+            assert pid_of(decoders) == pid
+
+    asyncio.run(main())
 
 
 # -- children that fail ---------------------------------------------------------------------------

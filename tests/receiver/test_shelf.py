@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
+import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ import pytest
 
 from receiver.commands.ls import ls
 from receiver.files import SeriesFiles, series_bytes
-from receiver.shelf import Rules, Shelf, parse_age, parse_size
+from receiver.shelf import Rules, Shelf, Shelved, parse_age, parse_size
 from receiver.store import study_folder
 from shared.errors import ExitCode, IntegrityError, SettingsError
 from shared.layer import Quality
@@ -110,6 +112,23 @@ def test_a_growing_volume_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert found.bytes == series_bytes(FIRST.entry.header)
 
 
+def test_a_large_map_is_counted_without_room_for_it(tmp_path: Path) -> None:
+    size = 20 << 20
+    folder = study(tmp_path, "0" * 16, levels=[5])
+    with (folder / "series-1.partial.quality.nii").open("r+b") as file:
+        file.truncate(352 + size)
+        file.seek(-3, os.SEEK_END)
+        file.write(bytes((5, 5, 200)))
+    tracemalloc.start()
+    try:
+        (found,) = Shelf(tmp_path).studies()
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.voxels == {"missing": (size - 3) / size, "verified": 3 / size}
+    assert most_bytes < 16 << 20
+
+
 def test_what_is_finished_goes_in_its_time_and_nothing_else_does(tmp_path: Path) -> None:
     old, young = study(tmp_path, "0" * 16, age_s=31 * DAY_S), study(tmp_path, "1" * 16)
     unfinished = study(tmp_path, "2" * 16, levels=[0], age_s=400 * DAY_S)
@@ -119,21 +138,48 @@ def test_what_is_finished_goes_in_its_time_and_nothing_else_does(tmp_path: Path)
     left = tmp_path / ".0123456789abcdef.gone"
     left.mkdir()
     told: list[tuple[str, str]] = []
-    Shelf(tmp_path).tidy([], lambda *what: told.append(what))
+    Shelf(tmp_path).tidy(lambda *what: told.append(what))
     assert told == []
     shelf = Shelf(tmp_path, Rules(keep_s=30 * DAY_S))
-    assert shelf.tidy([busy], lambda *what: told.append(what)) == told
+    assert shelf.hold(b"session", busy)
+    assert shelf.tidy(lambda *what: told.append(what)) == told
     assert told == [("0" * 16, "exact, unchanged for 31.0 days")]
     assert not old.exists()
     assert not left.exists()
     assert all(path.exists() for path in (young, unfinished, busy, other))
 
 
+def test_what_a_sender_comes_back_to_while_the_others_are_looked_at_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, changed, gone, old = (
+        study(tmp_path, digit * 16, age_s=31 * DAY_S) for digit in ("0", "1", "2", "3")
+    )
+    shelf = Shelf(tmp_path, Rules(keep_s=30 * DAY_S))
+    look = Shelf.studies
+
+    def meanwhile(shelf: Shelf) -> list[Shelved]:
+        found = look(shelf)
+        assert shelf.hold(b"session", held)
+        os.utime(changed / "series-1.nii")
+        shutil.rmtree(gone)
+        return found
+
+    monkeypatch.setattr(Shelf, "studies", meanwhile)
+    assert [name for name, _ in shelf.tidy(lambda *_: None)] == [old.name]
+    assert held.exists()
+    assert changed.exists()
+    assert not shelf.hold(b"late", old)  # whoever comes after that hears that it is gone
+    shelf.release(b"session")
+    monkeypatch.setattr(Shelf, "studies", look)
+    assert [name for name, _ in shelf.tidy(lambda *_: None)] == [held.name]
+
+
 def test_what_is_unfinished_goes_only_if_the_site_says_so(tmp_path: Path) -> None:
     unfinished = study(tmp_path, "2" * 16, levels=[0], age_s=100 * DAY_S)
     finished = study(tmp_path, "3" * 16, age_s=100 * DAY_S)
     told: list[tuple[str, str]] = []
-    Shelf(tmp_path, Rules(keep_unfinished_s=90 * DAY_S)).tidy([], lambda *each: told.append(each))
+    Shelf(tmp_path, Rules(keep_unfinished_s=90 * DAY_S)).tidy(lambda *each: told.append(each))
     assert told == [("2" * 16, "unfinished, unchanged for 100.0 days")]
     assert not unfinished.exists()
     assert finished.exists()
@@ -163,7 +209,11 @@ def test_what_was_promised_is_not_promised_twice(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="is used up"):
         shelf.require(third, FIRST.manifest)
     shelf.require(first, FIRST.manifest)  # it comes again: its own place counts once
-    shelf.release(second)
+    shelf.hold(b"second", second)
+    shelf.release(b"third")  # which has never held anything
+    with pytest.raises(OSError, match="is used up"):
+        shelf.require(third, FIRST.manifest)
+    shelf.release(b"second")
     shelf.require(third, FIRST.manifest)
 
 

@@ -37,6 +37,16 @@ def test_every_series_has_files_of_its_own(tmp_path: Path) -> None:
     assert all(volume.empty for volume in volumes)
 
 
+def test_what_an_earlier_session_reported_does_not_stand_while_another_is_at_work(
+    tmp_path: Path,
+) -> None:
+    """Or a study sent anew and broken off would pass for a finished one."""
+    (volume,) = open_volumes(tmp_path / "study", FIRST.manifest)
+    (volume.files.folder / "report.json").write_text('{"exit_code": 0}')
+    open_volumes(tmp_path / "study", FIRST.manifest)
+    assert not (volume.files.folder / "report.json").exists()
+
+
 def test_what_is_empty_is_forgotten_and_what_is_not_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

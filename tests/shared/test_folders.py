@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shared import folders
 from shared.errors import SettingsError
 from shared.folders import (
     SPARE_BYTES,
@@ -57,6 +58,20 @@ def test_folders_in_between_are_private_too(tmp_path: Path) -> None:
         os.umask(before)
     for name in ("a", "a/b", "a/b/c"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
+
+
+def test_the_names_of_folders_that_were_made_survive_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(folders, "sync_folder", synced.append)
+    own_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    own_folder(tmp_path / "a" / "b")
+    assert len(synced) == 2
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folders(tmp_path / "file")
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755])

@@ -33,6 +33,7 @@ from shared.transports.webrtc.sealed import (
     seal,
     unseal,
 )
+from shared.trust.proof import Proven
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -224,10 +225,11 @@ class Answering:
                 offer.salt,
             )
             await self._carrier.say(answer.sealed)
-            return await making.connect(
-                channel_key(offer, answer, Role.RECEIVER),
-                timeout_s=self._carrier.patience_s + CONNECT_TIMEOUT_S,
-            )
+            key = channel_key(offer, answer, Role.RECEIVER)
+            timeout_s = self._carrier.patience_s + CONNECT_TIMEOUT_S
+            transport = await making.connect(key, timeout_s=timeout_s)
+        transport.proven = Proven(offer.key.name, key.key)
+        return transport
 
     def _opened(self, text: str) -> Line:
         offer = unseal(text, self._keys, Role.SENDER, int(self._now_s()))

@@ -9,6 +9,7 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.trust import sites
+from shared.trust.keys import SharedKey
 from shared.trust.sites import (
     Site,
     SiteKeys,
@@ -119,6 +120,21 @@ def test_what_a_crash_has_left_does_not_hinder_the_next_pairing(folder: Path) ->
     (folder / f".lab.{LAB.invitation}").write_text("torn")
     store_site(folder, LAB)
     assert [site.name for site in read_sites(folder)] == ["lab", "one"]
+
+
+def test_keys_of_named_sites_follow_it_too_and_key_files_stay(folder: Path) -> None:
+    key = SharedKey("file", b"f" * 32)
+    for name in ("one", "two", "three"):
+        store_site(folder, named(name))
+    keys = SiteKeys(folder, ["two", "one", "two"], [key])
+    assert [each.name for each in keys] == ["file", "two", "one"]
+    forget_site(folder, "two")
+    assert [each.name for each in keys] == ["file", "one"]
+    (folder / "one.site").chmod(0o644)
+    os.utime(folder, ns=(1, 1))
+    assert list(keys) == [key]
+    with pytest.raises(SettingsError, match="no site is called two"):
+        SiteKeys(folder, ["two"])
 
 
 def test_keys_follow_the_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from shared.transports.webrtc import signals
 from shared.transports.webrtc.sealed import BadLine, Fault
 from shared.transports.webrtc.signals import Answering, Offering
 from shared.trust.keys import SharedKey
+from shared.trust.proof import Proven
 from tests.contracts.transport import MAX_FRAME_BYTES
 from tests.shared.transports.webrtc.ends import LOOPBACK
 
@@ -112,6 +113,9 @@ def test_two_lines_make_a_channel_and_are_good_for_one() -> None:
             await near.send(b"frame")
             far = await both.taken.get()
             assert near.stats().name == far.stats().name == "webrtc"
+            proven = getattr(far, "proven", None)  # whoever is forgotten is known by it
+            assert isinstance(proven, Proven)
+            assert proven.key_name == KEY.name
             await both.far.given.put(offer)
             again = await both.far.refused.get()
             await both.far.given.put(answer)
