@@ -24,7 +24,13 @@ from sender.growth import Growth
 from sender.offering import Offering
 from sender.progress import progress_of
 from shared.display import Progress
-from shared.errors import MedroiError, PeerRefused, RemoteProtocolError, TransportClosed
+from shared.errors import (
+    IntegrityError,
+    MedroiError,
+    PeerRefused,
+    RemoteProtocolError,
+    TransportClosed,
+)
 from shared.tasks import one_error
 
 if TYPE_CHECKING:
@@ -308,8 +314,12 @@ class SendingSession:
             case m.StageReached(series=series, mark=mark):
                 self._on_stage(series, mark)
             case m.Done(exact=exact):
+                settled = not self.offering.has_work
+                self.offering.stop()
                 if self._spool is not None:  # before the receiver hears that we have heard
                     await self._workers.run(self._spool.remove)
+                if not settled:  # a new session sends it: this one is over for the receiver
+                    raise IntegrityError("the receipt has come before everything was settled")
                 self.exact = exact
                 self._done.set()
                 self.offering.look_again()

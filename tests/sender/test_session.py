@@ -401,6 +401,24 @@ def test_a_line_does_not_begin_in_a_session_that_another_line_has_given_up_meanw
         asyncio.run(session.take_over(cast("Call", Late())))
 
 
+def test_a_receipt_for_what_is_not_settled_proves_nothing_and_ends_the_session() -> None:
+    """Layers cannot be offered behind an end: one that is asked for there needs another session."""
+    exact: list[int] = []
+
+    def oblige(connection: Scripted, event: Event) -> None:
+        if isinstance(event, m.End):
+            connection.say(m.Want(exact[0]))
+        elif isinstance(event, EncodingArrived) and event.offer.voxel_digest and event.offer.box:
+            exact.append(event.offer.number)
+        obliging(connection, event)
+
+    told = run(oblige)
+    assert isinstance(told.error, IntegrityError)
+    assert told.session.exact is None
+    assert told.session.offering is not None
+    assert told.session.offering.outbox.count == 0
+
+
 def test_a_focus_on_no_series_of_the_study_changes_nothing() -> None:
     told = run(raw=when(EncodingArrived, m.Focus(7, Box((0, 0, 0), (1, 1, 1)), 0)))
     assert told.error is None
