@@ -101,6 +101,8 @@ class SendingSession:
         """The receiver may know the session: its manifest has been sent, now or by an earlier
         process."""
         self._accepted = False
+        self._taking = asyncio.Lock()
+        """What several lines have heard of the session, one after the other acts upon."""
         self._began_s = self._line_s = 0.0
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self._left_bytes = 0
@@ -224,13 +226,22 @@ class SendingSession:
             return
         standing = await call.attach(self._session, self._generation, accepted=self._accepted)
         if standing.known and standing.generation >= self._generation:  # an earlier process's
+            self._require_still(before, session)
             self._generation = standing.generation + 1
-            standing = await call.attach(self._session, self._generation, accepted=self._accepted)
-        self._require_still(before, session)
-        if standing.known:
-            await self._go_on(call, standing)
-        else:
-            await self._begin_again(call)
+            standing = await call.attach(session, self._generation, accepted=self._accepted)
+        async with self._taking:
+            self._require_still(before, session)
+            if standing.known:
+                await self._go_on(call, standing)
+                return
+            assert self.offering is not None  # it has been opened
+            is_lost = self._accepted or self.offering.has_settled
+            if is_lost:
+                session = await self._begin_another()
+        if is_lost:  # a line that dies over this holds up no other
+            await call.attach(session, self._generation, accepted=False)
+            self._require_still(before, session)
+        self._begin(call)
 
     def _require_still(self, lines: int, session: bytes) -> None:
         """No other line has got the session while this one was finding out where it stands, nor
@@ -247,14 +258,14 @@ class SendingSession:
             call.connection.plan(series.plan)
         self._become(call)
 
-    async def _begin_again(self, call: Call) -> None:
-        """The receiver does not know the session: it has not heard of it, or has lost it."""
+    async def _begin_another(self) -> bytes:
+        """Another session: the receiver has lost this one. Its name, which holds from when the
+        offering has started over."""
         assert self.offering is not None  # it has been opened
-        if self._accepted or self.offering.has_settled:
-            self._session, self._generation, self._accepted = self._chance.randbytes(16), 1, False
-            await self.offering.forget(self._session)
-            await call.attach(self._session, self._generation, accepted=False)
-        self._begin(call)
+        session = self._chance.randbytes(16)
+        await self.offering.forget(session)
+        self._session, self._generation, self._accepted = session, 1, False
+        return session
 
     async def _go_on(self, call: Call, standing: m.Standing) -> None:
         assert self._study is not None  # a call waits for it
