@@ -59,6 +59,7 @@ class Offering:
         wake: Callable[[], None],
         on_plan: Callable[[m.Plan], None] = lambda plan: None,
         on_withdraw: Callable[[int], None] | None = None,
+        on_spool_lost: Callable[[OSError], None] = lambda why: None,
     ) -> None:
         """
         Args:
@@ -66,6 +67,7 @@ class Offering:
             wake: there is something new in the outbox.
             on_plan: a plan has grown, and is to be sent.
             on_withdraw: of an encoding nothing more is to be sent.
+            on_spool_lost: the spool's disk has failed, and nothing is kept any more.
         """
         self.series = list(study.series)
         """As far as their plans have grown."""
@@ -73,7 +75,7 @@ class Offering:
         self._on_withdraw = on_withdraw or self._drop
         self._settings = settings
         self._workers = workers
-        self._keeping = Keeping(spool, workers)
+        self._keeping = Keeping(spool, workers, on_spool_lost)
         self._rate_bps = rate_bps
         self._wake = wake
         self._changed = asyncio.Event()
@@ -144,6 +146,14 @@ class Offering:
         self.stop()
         self.ledger.finish()
 
+    async def forget_kept(self) -> None:
+        """No other process need go on with this.
+
+        Raises:
+            OSError: the spool cannot be taken away.
+        """
+        await self._keeping.remove()
+
     def stop(self) -> None:
         """Nothing is made or sent any more, whatever the receiver has."""
         self._finished, self._beside.is_due = True, False
@@ -157,13 +167,11 @@ class Offering:
         """Whether anything need not be sent any more."""
         return self._any_settled
 
-    async def restore(self) -> None:
-        """Take up what an earlier process has encoded.
-
-        Raises:
-            OSError: the disk does not give it back.
-        """
+    async def restore(self) -> bool:
+        """Take up what an earlier process has encoded; False where it cannot be read back."""
         kept = await self._keeping.read_back()
+        if kept is None:
+            return False
         for grown in kept.plans:
             self._restore_plan(grown)
         wrong = {number for number, outcome in kept.outcomes.items() if not outcome.settled}
@@ -183,6 +191,7 @@ class Offering:
                 self._beside.restore(each, settled=settled)
             elif (job := self._jobs.get(each.offer.key)) is not None and job.box == each.offer.box:
                 self._restore_layer(job, each, settled=settled)
+        return True
 
     # -- plans that grow ----------------------------------------------------------------------
 
@@ -192,11 +201,7 @@ class Offering:
         return not self._finished and any(each.thinking is not None for each in self.series)
 
     async def grow(self, number: int, series: Series, step: Step) -> None:
-        """A series has a plan that asks for more. It is kept before anybody hears of it.
-
-        Raises:
-            OSError: the disk does not take it.
-        """
+        """A series has a plan that asks for more. It is kept before anybody hears of it."""
         with self._working():  # a last plan ends growing before its layers are in the schedule
             await self._keeping.put_plan(series)
             self.series[number] = series
@@ -223,11 +228,7 @@ class Offering:
         self._changed.set()
 
     async def forget(self, session: bytes) -> None:
-        """The receiver has lost the session: everything is offered in another one.
-
-        Raises:
-            OSError: the disk does not take it.
-        """
+        """The receiver has lost the session: everything is offered in another one."""
         await self._keeping.start_over(session, self.series)
         self.start_over()
 

@@ -67,6 +67,7 @@ class SendingSession:
         on_mark: Callable[[m.Mark], None] = lambda mark: None,
         on_trouble: Callable[[MedroiError | None], None] = lambda error: None,
         on_answer: Callable[[Series], None] = lambda series: None,
+        on_spool_lost: Callable[[OSError], None] = lambda why: None,
         give_up_s: float | None = None,
         try_s: float | None = None,
     ) -> None:
@@ -76,6 +77,8 @@ class SendingSession:
             open_spool: of a study; the second argument names its session if it is a new one.
             on_trouble: there is no line, and why; None once there is one again.
             on_answer: a slow segmenter has found ROIs of a series, or has found its last.
+            on_spool_lost: the spool's disk has failed: if this process ends, layers are encoded
+                anew.
             give_up_s: without any line for so long the session ends; None for never.
             try_s: for one ``dial`` and what follows; None for what a WebSocket takes.
         """
@@ -88,6 +91,7 @@ class SendingSession:
         self._on_mark = on_mark
         self._on_trouble = on_trouble
         self._on_answer = on_answer
+        self._on_spool_lost = on_spool_lost
         self._in_trouble = False
         self._caller = Caller(dial, self, clock, chance, give_up_s=give_up_s, try_s=try_s)
         self._prepared = asyncio.Event()
@@ -159,11 +163,11 @@ class SendingSession:
             self.wake,
             self._on_plan,
             self._on_withdraw,
+            self._on_spool_lost,
         )
-        if self._spool is not None and self._spool.resumed:
-            self._session, self._known = self._spool.session, True
-            self._generation = 1
-            await self.offering.restore()
+        spool = self._spool
+        if spool is not None and spool.resumed and await self.offering.restore():
+            self._session, self._known, self._generation = spool.session, True, 1
         self._began_s = self._clock.now_s()
 
     async def _grow(self) -> None:
@@ -327,8 +331,7 @@ class SendingSession:
             case m.Done(exact=exact):
                 settled = not self.offering.has_work
                 self.offering.stop()
-                if self._spool is not None:  # before the receiver hears that we have heard
-                    await self._workers.run(self._spool.remove)
+                await self.offering.forget_kept()  # before the receiver hears that we have heard
                 if not settled:  # a new session sends it: this one is over for the receiver
                     raise IntegrityError("the receipt has come before everything was settled")
                 self.exact = exact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
@@ -14,6 +15,7 @@ from sender.offering import Offering
 from sender.prepare import with_plan
 from sender.settings import SendSettings
 from sender.spool import Spool
+from shared import recordlog
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.layer import Quality
@@ -254,14 +256,15 @@ class Slow(InlineWorkers):
         self.said: list[bool] = []
 
     async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        if getattr(work, "__name__", "") in self.names and self.offering is not None:
+        name = getattr(work, "__qualname__", "")
+        if self.offering is not None and any(each in name for each in self.names):
             await asyncio.sleep(0.5)
             self.said.append(self.offering.has_work)
             await asyncio.sleep(0.5)
         return await super().run(work, *arguments)
 
 
-@pytest.mark.parametrize("name", ["attachment", "encode_bytes", "put"])
+@pytest.mark.parametrize("name", ["attachment", "encode_bytes", "Keeping.put."])
 def test_there_is_work_while_something_is_made_or_kept_and_nothing_waits(
     name: str, tmp_path: Path
 ) -> None:
@@ -290,7 +293,7 @@ def test_there_is_work_while_a_smaller_encoding_is_kept_in_the_place_of_another(
     sent = study_of(series_of(brain((16, 96, 96))))
 
     async def script() -> None:
-        workers, spool = Slow("put"), _spool(tmp_path, sent)
+        workers, spool = Slow("Keeping.put."), _spool(tmp_path, sent)
         desk = Desk(sent, spool, workers)
         desk.rate_bps = 0.0
         async with asyncio.TaskGroup() as group:
@@ -337,6 +340,26 @@ def test_there_is_work_while_the_layers_of_a_last_plan_are_looked_for() -> None:
         )
         await offering.grow(0, with_plan(replace(series, thinking=None), step.plan), step)
         assert workers.said == [True]
+
+    play(script)
+
+
+def test_a_disk_that_fills_in_mid_study_does_not_stop_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    async def script() -> None:
+        _spool(tmp_path, study).close()
+        spool = _spool(tmp_path, study)
+        assert spool.resumed
+        monkeypatch.setattr(recordlog, "require_room", full)
+        desk = Desk(study, spool)
+        assert await desk.offering.restore()
+        await desk.receive(desk.judge)
+        assert not desk.offering.has_work
+        assert desk.offering.ledger.verified_voxels == desk.offering.ledger.kept_voxels
 
     play(script)
 
