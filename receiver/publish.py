@@ -64,11 +64,13 @@ class Publisher:
         await self._due.join()
 
     async def began(self, session: ReceivingSession) -> None:
-        """See `receiver.watch.Watcher`."""
-        for volume in session.volumes:
+        """See `receiver.watch.Watcher`. What is said ends in a journal, and a label may be the name
+        of a file that is a patient's: the folder, a study's digest, and the side-car there name it.
+        """
+        for number, volume in enumerate(session.volumes, 1):
             header = volume.entry.header
             z, y, x = header.shape
-            self._display.say(f"receiving {header.label}: {x} x {y} x {z}, into {session.folder}")
+            self._display.say(f"receiving series {number}: {x} x {y} x {z}, into {session.folder}")
             for remark in header.remarks:
                 self._display.say(f"  note: {remark}")
             if volume.held:

@@ -53,11 +53,7 @@ class Beside:
         """Some may not be made; whoever makes them says that they are."""
 
     async def make(self, number: int, series: Series) -> None:
-        """Encode, keep and offer the pieces of a series that are not made yet.
-
-        Raises:
-            OSError: the spool's disk does not take one.
-        """
+        """Encode, keep and offer the pieces of a series that are not made yet."""
         content = await self._workers.run(series.volume.attachment)
         for block, start in enumerate(range(0, len(content), _PIECE_BYTES)):
             key = LayerKey(number, m.HEADERS_REGION, Quality.EXACT, block)

@@ -54,7 +54,6 @@ class Growth:
 
         Raises:
             MedroiError: the segmenter's, for the first series; or ROIs cannot be written.
-            OSError: the spool's disk does not take a plan.
         """
         if not self._offering.is_growing:
             return

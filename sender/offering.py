@@ -10,6 +10,7 @@ Nothing here knows of connections: they take from the outbox, whichever is there
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from shared.layer import LayerKey, Quality, exact_key
 from shared.ownership import owned_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sender.encode import Encoded
     from sender.growing import Step
@@ -58,6 +59,7 @@ class Offering:
         wake: Callable[[], None],
         on_plan: Callable[[m.Plan], None] = lambda plan: None,
         on_withdraw: Callable[[int], None] | None = None,
+        on_spool_lost: Callable[[OSError], None] = lambda why: None,
     ) -> None:
         """
         Args:
@@ -65,6 +67,7 @@ class Offering:
             wake: there is something new in the outbox.
             on_plan: a plan has grown, and is to be sent.
             on_withdraw: of an encoding nothing more is to be sent.
+            on_spool_lost: the spool's disk has failed, and nothing is kept any more.
         """
         self.series = list(study.series)
         """As far as their plans have grown."""
@@ -72,12 +75,15 @@ class Offering:
         self._on_withdraw = on_withdraw or self._drop
         self._settings = settings
         self._workers = workers
-        self._keeping = Keeping(spool, workers)
+        self._keeping = Keeping(spool, workers, on_spool_lost)
         self._rate_bps = rate_bps
         self._wake = wake
         self._changed = asyncio.Event()
         self._jobs = {job.key: job for series in study.series for job in series.jobs}
         self._encoding: set[LayerKey] = set()
+        """Layers that are neither in the schedule nor on offer yet."""
+        self._in_hand = 0
+        """Other work of which nothing is to be seen before it is done."""
         self._forms = Forms(settings, workers)
         self.start_over()
 
@@ -113,13 +119,14 @@ class Offering:
                 await self._until(lambda: len(self.schedule) > 0 or not self.is_growing)
                 continue
             if self._beside.is_due:
-                self._beside.is_due = False
-                for number, series in enumerate(self.series):
-                    await self._beside.make(number, series)
+                with self._working():
+                    self._beside.is_due = False
+                    for number, series in enumerate(self.series):
+                        await self._beside.make(number, series)
             await self._until(
                 lambda: (
                     len(self.schedule) > 0
-                    or not self.outbox.count
+                    or not (self.outbox.count or self._in_hand)
                     or self._improvable() is not None
                 )
             )
@@ -127,7 +134,7 @@ class Offering:
     @property
     def has_work(self) -> bool:
         """Whether anything is to be made, or is not settled."""
-        waiting = len(self.schedule) or self.outbox.count or self._encoding
+        waiting = len(self.schedule) or self.outbox.count or self._encoding or self._in_hand
         return self.is_growing or self._beside.is_due or bool(waiting)
 
     async def until_more(self, over: Callable[[], bool]) -> None:
@@ -136,11 +143,23 @@ class Offering:
 
     def finish(self) -> None:
         """The receiver has everything: nothing need be made or sent any more."""
+        self.stop()
+        self.ledger.finish()
+
+    async def forget_kept(self) -> None:
+        """No other process need go on with this.
+
+        Raises:
+            OSError: the spool cannot be taken away.
+        """
+        await self._keeping.remove()
+
+    def stop(self) -> None:
+        """Nothing is made or sent any more, whatever the receiver has."""
         self._finished, self._beside.is_due = True, False
         self.outbox = Outbox()
         self.schedule = Schedule(())
         self.offered.clear()
-        self.ledger.finish()
         self._changed.set()
 
     @property
@@ -148,13 +167,11 @@ class Offering:
         """Whether anything need not be sent any more."""
         return self._any_settled
 
-    async def restore(self) -> None:
-        """Take up what an earlier process has encoded.
-
-        Raises:
-            OSError: the disk does not give it back.
-        """
+    async def restore(self) -> bool:
+        """Take up what an earlier process has encoded; False where it cannot be read back."""
         kept = await self._keeping.read_back()
+        if kept is None:
+            return False
         for grown in kept.plans:
             self._restore_plan(grown)
         wrong = {number for number, outcome in kept.outcomes.items() if not outcome.settled}
@@ -174,6 +191,7 @@ class Offering:
                 self._beside.restore(each, settled=settled)
             elif (job := self._jobs.get(each.offer.key)) is not None and job.box == each.offer.box:
                 self._restore_layer(job, each, settled=settled)
+        return True
 
     # -- plans that grow ----------------------------------------------------------------------
 
@@ -183,21 +201,17 @@ class Offering:
         return not self._finished and any(each.thinking is not None for each in self.series)
 
     async def grow(self, number: int, series: Series, step: Step) -> None:
-        """A series has a plan that asks for more. It is kept before anybody hears of it.
-
-        Raises:
-            OSError: the disk does not take it.
-        """
-        await self._keeping.put_plan(series)
-        self.series[number] = series
-        self._jobs |= {job.key: job for job in (*step.new, *step.moved)}
-        self._count_voxels()
-        await self._held.look(self.series, self._workers)
-        if not self._finished:
-            self._on_plan(series.plan)
-            self.schedule.add(step.new)
-            self.schedule.move(step.moved)
-        self._changed.set()
+        """A series has a plan that asks for more. It is kept before anybody hears of it."""
+        with self._working():  # a last plan ends growing before its layers are in the schedule
+            await self._keeping.put_plan(series)
+            self.series[number] = series
+            self._jobs |= {job.key: job for job in (*step.new, *step.moved)}
+            self._count_voxels()
+            await self._held.look(self.series, self._workers)
+            if not self._finished:
+                self._on_plan(series.plan)
+                self.schedule.add(step.new)
+                self.schedule.move(step.moved)
 
     async def until_idle(self, over: Callable[[], bool]) -> None:
         """Until there is nothing to encode and almost nothing to send, or until it is over."""
@@ -214,11 +228,7 @@ class Offering:
         self._changed.set()
 
     async def forget(self, session: bytes) -> None:
-        """The receiver has lost the session: everything is offered in another one.
-
-        Raises:
-            OSError: the disk does not take it.
-        """
+        """The receiver has lost the session: everything is offered in another one."""
         await self._keeping.start_over(session, self.series)
         self.start_over()
 
@@ -262,10 +272,10 @@ class Offering:
             self._encoding.add(job.key)
             try:
                 encoded = await self._encode(job, link)
+                if encoded is not None and not self._is_late(job):
+                    await self._offer(job, encoded)
             finally:
                 self._encoding.discard(job.key)
-            if encoded is not None and not self._is_late(job):
-                await self._offer(job, encoded)
             self._changed.set()
 
     async def _encode(self, job: LayerJob, link: Link) -> Encoded | None:
@@ -306,10 +316,17 @@ class Offering:
         self._answered.add(number)
         self.ledger.spared(old.job, improving.unsent_bytes(waiting))
         self._on_withdraw(number)
-        await self._offer(waiting.job, encoded)
+        self._encoding.add(waiting.job.key)
+        try:
+            await self._offer(waiting.job, encoded)
+        finally:
+            self._encoding.discard(waiting.job.key)
         self._changed.set()
 
     async def _offer(self, job: LayerJob, encoded: Encoded) -> None:
+        """Keep an encoding and have it sent; until then the layer is in `_encoding`."""
+        if self._finished:
+            return
         outbox, promoted = (
             self.outbox,
             self.schedule.promotes(job, len(encoded.payload), self.link()),
@@ -422,6 +439,16 @@ class Offering:
 
     def _series(self, job: LayerJob) -> Series:
         return self.series[job.key.series]
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Something is made that is not in the outbox before the end, or in the schedule."""
+        self._in_hand += 1
+        try:
+            yield
+        finally:
+            self._in_hand -= 1
+            self._changed.set()
 
     def _drop(self, number: int) -> None:
         self.outbox.drop(number)

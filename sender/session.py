@@ -24,7 +24,13 @@ from sender.growth import Growth
 from sender.offering import Offering
 from sender.progress import progress_of
 from shared.display import Progress
-from shared.errors import MedroiError, PeerRefused, RemoteProtocolError, TransportClosed
+from shared.errors import (
+    IntegrityError,
+    MedroiError,
+    PeerRefused,
+    RemoteProtocolError,
+    TransportClosed,
+)
 from shared.tasks import one_error
 
 if TYPE_CHECKING:
@@ -61,6 +67,7 @@ class SendingSession:
         on_mark: Callable[[m.Mark], None] = lambda mark: None,
         on_trouble: Callable[[MedroiError | None], None] = lambda error: None,
         on_answer: Callable[[Series], None] = lambda series: None,
+        on_spool_lost: Callable[[OSError], None] = lambda why: None,
         give_up_s: float | None = None,
         try_s: float | None = None,
     ) -> None:
@@ -70,6 +77,8 @@ class SendingSession:
             open_spool: of a study; the second argument names its session if it is a new one.
             on_trouble: there is no line, and why; None once there is one again.
             on_answer: a slow segmenter has found ROIs of a series, or has found its last.
+            on_spool_lost: the spool's disk has failed: if this process ends, layers are encoded
+                anew.
             give_up_s: without any line for so long the session ends; None for never.
             try_s: for one ``dial`` and what follows; None for what a WebSocket takes.
         """
@@ -82,6 +91,7 @@ class SendingSession:
         self._on_mark = on_mark
         self._on_trouble = on_trouble
         self._on_answer = on_answer
+        self._on_spool_lost = on_spool_lost
         self._in_trouble = False
         self._caller = Caller(dial, self, clock, chance, give_up_s=give_up_s, try_s=try_s)
         self._prepared = asyncio.Event()
@@ -95,6 +105,8 @@ class SendingSession:
         """The receiver may know the session: its manifest has been sent, now or by an earlier
         process."""
         self._accepted = False
+        self._taking = asyncio.Lock()
+        """What several lines have heard of the session, one after the other acts upon."""
         self._began_s = self._line_s = 0.0
         self._reached: dict[m.Mark, set[int]] = {mark: set() for mark in m.Mark}
         self._left_bytes = 0
@@ -151,11 +163,11 @@ class SendingSession:
             self.wake,
             self._on_plan,
             self._on_withdraw,
+            self._on_spool_lost,
         )
-        if self._spool is not None and self._spool.resumed:
-            self._session, self._known = self._spool.session, True
-            self._generation = 1
-            await self.offering.restore()
+        spool = self._spool
+        if spool is not None and spool.resumed and await self.offering.restore():
+            self._session, self._known, self._generation = spool.session, True, 1
         self._began_s = self._clock.now_s()
 
     async def _grow(self) -> None:
@@ -218,13 +230,22 @@ class SendingSession:
             return
         standing = await call.attach(self._session, self._generation, accepted=self._accepted)
         if standing.known and standing.generation >= self._generation:  # an earlier process's
+            self._require_still(before, session)
             self._generation = standing.generation + 1
-            standing = await call.attach(self._session, self._generation, accepted=self._accepted)
-        self._require_still(before, session)
-        if standing.known:
-            await self._go_on(call, standing)
-        else:
-            await self._begin_again(call)
+            standing = await call.attach(session, self._generation, accepted=self._accepted)
+        async with self._taking:
+            self._require_still(before, session)
+            if standing.known:
+                await self._go_on(call, standing)
+                return
+            assert self.offering is not None  # it has been opened
+            is_lost = self._accepted or self.offering.has_settled
+            if is_lost:
+                session = await self._begin_another()
+        if is_lost:  # a line that dies over this holds up no other
+            await call.attach(session, self._generation, accepted=False)
+            self._require_still(before, session)
+        self._begin(call)
 
     def _require_still(self, lines: int, session: bytes) -> None:
         """No other line has got the session while this one was finding out where it stands, nor
@@ -241,14 +262,14 @@ class SendingSession:
             call.connection.plan(series.plan)
         self._become(call)
 
-    async def _begin_again(self, call: Call) -> None:
-        """The receiver does not know the session: it has not heard of it, or has lost it."""
+    async def _begin_another(self) -> bytes:
+        """Another session: the receiver has lost this one. Its name, which holds from when the
+        offering has started over."""
         assert self.offering is not None  # it has been opened
-        if self._accepted or self.offering.has_settled:
-            self._session, self._generation, self._accepted = self._chance.randbytes(16), 1, False
-            await self.offering.forget(self._session)
-            await call.attach(self._session, self._generation, accepted=False)
-        self._begin(call)
+        session = self._chance.randbytes(16)
+        await self.offering.forget(session)
+        self._session, self._generation, self._accepted = session, 1, False
+        return session
 
     async def _go_on(self, call: Call, standing: m.Standing) -> None:
         assert self._study is not None  # a call waits for it
@@ -308,8 +329,11 @@ class SendingSession:
             case m.StageReached(series=series, mark=mark):
                 self._on_stage(series, mark)
             case m.Done(exact=exact):
-                if self._spool is not None:  # before the receiver hears that we have heard
-                    await self._workers.run(self._spool.remove)
+                settled = not self.offering.has_work
+                self.offering.stop()
+                await self.offering.forget_kept()  # before the receiver hears that we have heard
+                if not settled:  # a new session sends it: this one is over for the receiver
+                    raise IntegrityError("the receipt has come before everything was settled")
                 self.exact = exact
                 self._done.set()
                 self.offering.look_again()

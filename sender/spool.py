@@ -187,8 +187,14 @@ class Spool:
         self._log.close()
 
     def remove(self) -> None:
-        """The study is stored at the clinic: nothing of it is needed here."""
+        """Nothing of it is needed here: the study is stored at the clinic, or kept no longer.
+
+        Raises:
+            OSError: it cannot be taken away; it is emptied where that can be.
+        """
         self._log.close()
+        with suppress(OSError):  # what cannot be taken away must not be gone on with
+            os.truncate(self._folder / _NAME, 0)
         _remove(self._folder)
 
 

@@ -181,6 +181,7 @@ async def _send(transfer: Transfer, run: _Run, workers: Workers, display: Displa
             on_mark=lambda mark: _tell_mark(run, mark, display),
             on_trouble=lambda error: _tell_trouble(run, error, display),
             on_answer=lambda series: display.say(_answer_line(run, series)),
+            on_spool_lost=lambda why: display.say(_no_spool_line(transfer, why)),
             give_up_s=transfer.give_up_s,
             try_s=TRY_S if signalled else paths.try_s,
         )
@@ -292,9 +293,15 @@ def _open_spool(transfer: Transfer, display: Display, study: Study, fresh: bytes
     try:
         return Spool.open(base, study, transfer.settings, transfer.where, fresh)
     except OSError as error:
-        why = error.strerror or error
-        display.say(f"no spool in {base} ({why}): if this is stopped, layers are encoded anew")
+        display.say(_no_spool_line(transfer, error))
         return None
+
+
+def _no_spool_line(transfer: Transfer, error: OSError) -> str:
+    from sender.spool import default_spool
+
+    base, why = transfer.spool or default_spool(), error.strerror or error
+    return f"no spool in {base} ({why}): if this is stopped, layers are encoded anew"
 
 
 def _take_place(transfer: Transfer, display: Display) -> Turn | None:

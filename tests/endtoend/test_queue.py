@@ -49,7 +49,7 @@ def test_a_stat_study_passes_a_routine_one_which_resumes_behind_it(tmp_path: Pat
     with Receiver(tmp_path / "clinic", ()) as clinic:
         pace = ("--roi", "none", "--bwlimit", "1M")
         routine = start(clinic.url, tmp_path, "routine", long, *pace)
-        until(lambda: any("receiving long" in line for line in clinic.lines))
+        until(lambda: any("receiving series 1" in line for line in clinic.lines))
         time.sleep(1.0)
         stat = start(clinic.url, tmp_path, "stat", short, *pace, "--priority", "stat")
         assert stat.wait(60) == 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import struct
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from shared.geometry import Box
 from shared.layer import Quality
 from shared.link import parse_link
 from shared.transports.simulated import SimulatedLine
+from shared.workers import InlineWorkers
 from tests.endtoend.test_virtual_transfers import IN_BOX, is_exact
 from tests.endtoend.virtual_transfer import (
     SLOW,
@@ -36,6 +38,7 @@ from tests.sender.studies import brain
 from tests.virtual import run_virtual
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from receiver.decode import DecodeTask
     from sender.prepare import Study
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 SHAPE = (24, 64, 64)
 EVERY_FORM = ("jpegls", "jpegxl", "zstd")
 
@@ -296,3 +301,44 @@ def test_a_paused_transfer_waits_and_goes_on(head: Study, source: bytes, tmp_pat
     ended = send(head, tmp_path / "out", settings=IN_BOX, meanwhile=pause)
     is_exact(ended, source)
     assert ended.at_s(Mark.WHOLE_EXACT) > 21
+
+
+class SlowHeaders(InlineWorkers):
+    """Takes long over what the files held beside the voxels, and tells a test in the middle."""
+
+    def __init__(self) -> None:
+        self.halfway = asyncio.Event()
+
+    async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        if getattr(work, "__name__", "") == "encode_bytes":
+            await asyncio.sleep(3.0)
+            self.halfway.set()
+            await asyncio.sleep(3.0)
+        return await super().run(work, *arguments)
+
+
+def test_a_line_that_is_taken_over_while_headers_are_made_does_not_end_without_them(
+    tmp_path: Path,
+) -> None:
+    plain = nifti(brain((8, 48, 48)))
+    comment = struct.pack("<ii", 64, 6) + b"what the scanner said".ljust(56, b"\0")
+    start = struct.pack("<f", 352 + 64)  # vox_offset, of what lies behind the comment
+    scan = plain[:108] + start + plain[112:348] + b"\1\0\0\0" + comment + plain[352:]
+    study = study_in(tmp_path / "in", {"a.nii": scan}, SendSettings())
+
+    workers = SlowHeaders()
+
+    async def cut(ended: Ended) -> None:
+        await workers.halfway.wait()
+        assert ended.sender.offering is not None
+        assert ended.sender.offering.outbox.count == 0
+        ended.near.cut(asyncio.get_running_loop().time())
+
+    async def main() -> Ended:
+        line = SimulatedLine(parse_link("rate=20M,rtt=20ms"), 0)
+        out = tmp_path / "out"
+        return await transfer(study, out, line, workers=workers, meanwhile=cut, lines=2)
+
+    ended = run_virtual(main(), limit_s=600)
+    assert ended.sender.lines == 2
+    is_exact(ended, scan)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import errno
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import pytest
 
 from protocol import messages as m
+from sender.growing import take_answer
 from sender.offering import Offering
+from sender.prepare import with_plan
 from sender.settings import SendSettings
 from sender.spool import Spool
+from shared import recordlog
 from shared.errors import IntegrityError, RemoteProtocolError
 from shared.geometry import Box
 from shared.layer import Quality
 from shared.workers import InlineWorkers
-from tests.sender.studies import brain, series_of, study_of
+from tests.sender.studies import TwoLooks, brain, not_thought_over, series_of, study_of
 from tests.virtual import run_virtual
 
 if TYPE_CHECKING:
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
     from sender.prepare import Study
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 SHAPE = (8, 48, 48)
 ROI = Box((2, 10, 10), (5, 24, 24))
 SESSION = bytes(range(16))
@@ -37,13 +44,15 @@ def study() -> Study:
 class Desk:
     """An offering, and a receiver that takes what is foremost, whole, and judges it."""
 
-    def __init__(self, study: Study, spool: Spool | None = None) -> None:
+    def __init__(
+        self, study: Study, spool: Spool | None = None, workers: InlineWorkers | None = None
+    ) -> None:
         self._news = asyncio.Event()
         self.rate_bps = 1e6
         self.offering = Offering(
             study,
             SendSettings(),
-            InlineWorkers(),
+            workers or InlineWorkers(),
             spool,
             lambda: self.rate_bps,
             self._news.set,
@@ -205,29 +214,21 @@ def test_a_layer_that_is_wanted_in_whichever_form_it_comes_ends_the_session(stud
 def test_what_waits_for_a_link_that_proves_thin_is_made_smaller_and_withdrawn() -> None:
     study = study_of(series_of(brain((16, 96, 96))))
 
-    def exact(desk: Desk) -> dict[int, str]:
-        offered = desk.offering.offered.items()
-        return {
-            number: each.codec
-            for number, each in offered
-            if each.job.key.quality is Quality.EXACT and number in desk.offering.outbox.unsettled
-        }
-
     async def script() -> None:
         desk = Desk(study)
         desk.rate_bps = 0.0  # not known yet
         async with asyncio.TaskGroup() as group:
             running = group.create_task(desk.offering.run())
-            await desk.until(lambda: bool(exact(desk)))
-            before = exact(desk)
+            await desk.until(lambda: bool(exact_of(desk)))
+            before = exact_of(desk)
             size = sum(desk.offering.outbox.unsettled.values())
             desk.rate_bps = 2_000.0
             desk.offering.on_sent()
-            await desk.until(lambda: exact(desk) != before)
+            await desk.until(lambda: exact_of(desk) != before)
             running.cancel()
         assert set(before.values()) == {"jpegls"}
-        assert set(exact(desk).values()) == {"causal3d"}
-        assert not set(exact(desk)) & set(before)
+        assert set(exact_of(desk).values()) == {"causal3d"}
+        assert not set(exact_of(desk)) & set(before)
         assert sum(desk.offering.outbox.unsettled.values()) < size
         for number in before:  # whatever the receiver still says of them
             await desk.offering.on_want(number)
@@ -242,6 +243,139 @@ def test_on_a_fast_link_nothing_is_made_twice(study: Study) -> None:
         desk.rate_bps = 50e6
         await desk.receive(desk.judge)
         assert "causal3d" not in {offer.codec for offer in desk.offers}
+
+    play(script)
+
+
+class Slow(InlineWorkers):
+    """Takes a second over work of these names, and notes what an offering says meanwhile."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.offering: Offering | None = None
+        self.said: list[bool] = []
+
+    async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        name = getattr(work, "__qualname__", "")
+        if self.offering is not None and any(each in name for each in self.names):
+            await asyncio.sleep(0.5)
+            self.said.append(self.offering.has_work)
+            await asyncio.sleep(0.5)
+        return await super().run(work, *arguments)
+
+
+@pytest.mark.parametrize("name", ["attachment", "encode_bytes", "Keeping.put."])
+def test_there_is_work_while_something_is_made_or_kept_and_nothing_waits(
+    name: str, tmp_path: Path
+) -> None:
+    def attachment() -> bytes:
+        return b"what stands beside"
+
+    series = series_of(brain(SHAPE), [ROI])
+    sent = study_of(replace(series, volume=replace(series.volume, attachment=attachment)))
+
+    async def script() -> None:
+        workers, spool = Slow(name), _spool(tmp_path, sent)
+        desk = Desk(sent, spool, workers)
+        workers.offering = desk.offering
+        await desk.receive(desk.judge)
+        assert workers.said
+        assert all(workers.said)
+        assert not desk.offering.has_work
+        spool.close()
+
+    play(script)
+
+
+def test_there_is_work_while_a_smaller_encoding_is_kept_in_the_place_of_another(
+    tmp_path: Path,
+) -> None:
+    sent = study_of(series_of(brain((16, 96, 96))))
+
+    async def script() -> None:
+        workers, spool = Slow("Keeping.put."), _spool(tmp_path, sent)
+        desk = Desk(sent, spool, workers)
+        desk.rate_bps = 0.0
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(desk.offering.run())
+            await asyncio.sleep(1.0)
+            (kept, *others) = sorted(
+                desk.offering.outbox.unsettled, key=lambda number: number not in exact_of(desk)
+            )
+            for number in others:
+                desk.offering.outbox.drop(number)
+                await desk.offering.on_verdict(m.LayerVerdict(number, m.Verdict.SHOWN))
+            assert kept in exact_of(desk)
+            workers.offering, desk.rate_bps = desk.offering, 2_000.0
+            desk.offering.on_sent()
+            await desk.until(lambda: bool(workers.said))
+            running.cancel()
+        assert all(workers.said)
+        spool.close()
+
+    play(script)
+
+
+def test_there_is_work_while_the_layers_of_a_last_plan_are_looked_for() -> None:
+    series = not_thought_over(series_of(brain(SHAPE)), TwoLooks())
+    sent = study_of(series)
+
+    async def script() -> None:
+        workers = Slow("exact_digests")
+        desk = Desk(sent, None, workers)
+        offering = desk.offering
+        for key in [job.key for job in offering.schedule.pending()]:
+            offering.schedule.take(key)
+        offering._beside.is_due = False
+        await offering.on_held((bytes(32),))
+        workers.offering = offering
+        found = next(iter(TwoLooks().segment(series.volume)))
+        step = take_answer(
+            series.plan,
+            series.volume.header,
+            found,
+            series.tissue,
+            last=True,
+            discard_background=False,
+        )
+        await offering.grow(0, with_plan(replace(series, thinking=None), step.plan), step)
+        assert workers.said == [True]
+
+    play(script)
+
+
+def test_a_disk_that_fills_in_mid_study_does_not_stop_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    async def script() -> None:
+        _spool(tmp_path, study).close()
+        spool = _spool(tmp_path, study)
+        assert spool.resumed
+        monkeypatch.setattr(recordlog, "require_room", full)
+        desk = Desk(study, spool)
+        assert await desk.offering.restore()
+        await desk.receive(desk.judge)
+        assert not desk.offering.has_work
+        assert desk.offering.ledger.verified_voxels == desk.offering.ledger.kept_voxels
+
+    play(script)
+
+
+def test_what_is_made_when_the_session_ends_is_not_offered(study: Study) -> None:
+    async def script() -> None:
+        workers = Slow("encode_layer")
+        desk = Desk(study, None, workers)
+        workers.offering = desk.offering
+        async with asyncio.TaskGroup() as group:
+            group.create_task(desk.offering.run())
+            await asyncio.sleep(0.1)
+            desk.offering.stop()
+        assert desk.offering.outbox.count == 0
+        assert not desk.offering.has_work
+        assert desk.offering.ledger.verified_voxels == 0
 
     play(script)
 
@@ -285,6 +419,16 @@ def test_where_everything_is_there_already_nothing_is_made_or_sent(study: Study)
         assert desk.taken == []
 
     play(script)
+
+
+def exact_of(desk: Desk) -> dict[int, str]:
+    """Of exact layers on offer, their encodings' numbers and codecs."""
+    offered = desk.offering.offered.items()
+    return {
+        number: each.codec
+        for number, each in offered
+        if each.job.key.quality is Quality.EXACT and number in desk.offering.outbox.unsettled
+    }
 
 
 def _spool(base: Path, study: Study) -> Spool:

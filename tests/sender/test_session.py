@@ -20,6 +20,7 @@ from protocol.frames import FrameKind, encode_frame
 from protocol.inbox import Inbox
 from protocol.payloads import pack_message
 from protocol.receiving import ReceivingConnection
+from protocol.sending import SendingConnection
 from sender.session import SendingSession
 from sender.settings import SendSettings
 from shared.clock import LoopClock
@@ -399,6 +400,100 @@ def test_a_line_does_not_begin_in_a_session_that_another_line_has_given_up_meanw
 
     with pytest.raises(TransportClosed, match="another line was faster"):
         asyncio.run(session.take_over(cast("Call", Late())))
+
+
+class Line:
+    """A call to a receiver that knows no session, and answers after so many seconds each time."""
+
+    def __init__(self, *answers_s: float) -> None:
+        self.answers_s = list(answers_s)
+        self.attached: list[bytes] = []
+        self.connection = SendingConnection(software="lines")
+        self.is_begun = False
+
+    async def attach(self, session: bytes, generation: int, *, accepted: bool) -> m.Standing:
+        if not self.attached:
+            self.connection.greet()
+            self.connection.attach(session, generation, accepted=accepted)
+        self.attached.append(session)
+        await asyncio.sleep(self.answers_s.pop(0))
+        return Inbox(session).standing()
+
+    def retire(self) -> None:
+        self.is_begun = False
+
+
+def lost_session(
+    monkeypatch: pytest.MonkeyPatch, lines: list[tuple[float, Line]]
+) -> tuple[SendingSession, list[bool]]:
+    """A session that the receiver has lost, after lines have tried from their moments on; and for
+    each line that began whether everything was on offer again by then."""
+    session, renewed = run().session, [False]
+    session._known = session._accepted = True
+    fresh: list[bool] = []
+    session._caller.lines = 1
+
+    async def forget(_session: bytes) -> None:
+        await asyncio.sleep(1.0)  # a slow disk
+        assert session.offering is not None
+        session.offering.start_over()
+        renewed[0] = True
+
+    def begin(call: Line) -> None:
+        fresh.append(renewed[0])
+        call.is_begun = True
+
+    async def attempt(after_s: float, line: Line) -> None:
+        await asyncio.sleep(after_s)
+        if fresh:
+            return  # no other is tried beside a line that is there
+        with suppress(TransportClosed):
+            await session.take_over(cast("Call", line))
+            session._caller.lines += 1
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for after_s, line in lines:
+                group.create_task(attempt(after_s, line))
+
+    monkeypatch.setattr(session.offering, "forget", forget)
+    monkeypatch.setattr(session, "_begin", begin)
+    run_virtual(main(), limit_s=600)
+    return session, fresh
+
+
+@pytest.mark.parametrize("rtt_s", [0.02, 0.3, 0.715, 2.0])
+@pytest.mark.parametrize("late_s", [0.0, 5.0])
+def test_of_all_tries_in_a_session_that_is_lost_one_begins_and_in_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, rtt_s: float, late_s: float
+) -> None:
+    """On a long link several tries hear that the session is not known before one has begun."""
+    lines = [(0.3 * each, Line(rtt_s, rtt_s + (0 if each else late_s))) for each in range(9)]
+    before = run().session._session
+    session, fresh = lost_session(monkeypatch, lines)
+    begun = [line for _, line in lines if line.is_begun]
+    assert len(begun) == 1
+    assert fresh == [True]
+    assert begun[0].attached[-1] == session._session != before
+    assert {name for _, line in lines for name in line.attached} <= {before, session._session}
+
+
+def test_a_receipt_for_what_is_not_settled_proves_nothing_and_ends_the_session() -> None:
+    """Layers cannot be offered behind an end: one that is asked for there needs another session."""
+    exact: list[int] = []
+
+    def oblige(connection: Scripted, event: Event) -> None:
+        if isinstance(event, m.End):
+            connection.say(m.Want(exact[0]))
+        elif isinstance(event, EncodingArrived) and event.offer.voxel_digest and event.offer.box:
+            exact.append(event.offer.number)
+        obliging(connection, event)
+
+    told = run(oblige)
+    assert isinstance(told.error, IntegrityError)
+    assert told.session.exact is None
+    assert told.session.offering is not None
+    assert told.session.offering.outbox.count == 0
 
 
 def test_a_focus_on_no_series_of_the_study_changes_nothing() -> None:
