@@ -18,6 +18,7 @@ import msgpack
 import numpy as np
 
 from receiver.decode_child import ANSWER, LENGTH
+from shared.codecs.causal.compiled import is_compiled
 from shared.codecs.given import Given, decode_with
 from shared.codecs.registry import SLOW_TO_LOAD, codec_named
 from shared.errors import CodecError, SettingsError
@@ -34,6 +35,8 @@ _BASE_S, _S_PER_MEGAVOXEL = 10.0, 5.0
 """Time for one encoding: the slowest codec takes 0.1 s per million voxels; this machine may be a
 hundred times slower than the ones it was measured on, but not more."""
 _PIPE_BYTES = 1 << 20
+_LOADS_S = 180.0
+"""For a codec to be loaded: where nothing is compiled, a minute of a core."""
 _IDLE_S = 0.5
 """Behind its start a receiver has time to load what takes long, whoever may need it."""
 _ROOT = str(Path(__file__).resolve().parent.parent)
@@ -110,17 +113,23 @@ class ChildDecoders:
         self._idle: asyncio.Queue[_Child] = asyncio.Queue()
         self._expected: set[str] = set()
         self._loading: asyncio.TimerHandle | None = None
+        self._compiling: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> ChildDecoders:
         for _ in range(self.count):
             self._idle.put_nowait(await _Child.start())
-        loop = asyncio.get_running_loop()
-        self._loading = loop.call_later(_IDLE_S, lambda: list(map(self.expect, SLOW_TO_LOAD)))
+        if is_compiled():
+            loop = asyncio.get_running_loop()
+            self._loading = loop.call_later(_IDLE_S, lambda: list(map(self.expect, SLOW_TO_LOAD)))
+        else:  # a minute's work, which must not stand before anybody's first layer
+            self._compiling = await _start("shared.codecs.causal.warm")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._loading is not None:
             self._loading.cancel()
+        if self._compiling is not None:
+            await _stop(self._compiling)
         while not self._idle.empty():
             await self._idle.get_nowait().stop()
 
@@ -172,20 +181,7 @@ class _Child:
 
     @classmethod
     async def start(cls) -> _Child:
-        environment = {"PYTHONPATH": _ROOT, "PATH": os.defpath, "OMP_NUM_THREADS": "1"}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # or it would import whatever lies in the folder that we were started in
-            "-m",
-            "receiver.decode_child",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-            limit=_PIPE_BYTES,
-            start_new_session=True,  # a Ctrl-C is for the parent, which then stops its children
-        )
-        return cls(process)
+        return cls(await _start("receiver.decode_child"))
 
     def expect(self, codecs: Iterable[str]) -> None:
         """Have it load these while it has nothing else to do, if it still can."""
@@ -209,9 +205,10 @@ class _Child:
         voxels = task.shape[0] * task.shape[1] * task.shape[2]
         limit_s = _BASE_S + _S_PER_MEGAVOXEL * voxels / 1e6
         core_s = limit_s * usable_cores()
-        if not self._confined:
-            self._confined, self._loaded = True, self._loaded | _slow(task)
+        self.expect(_slow(task) - self._loaded)
+        self._confined = True
         try:
+            await self._have_loaded(source)
             async with asyncio.timeout(limit_s):
                 rungs = task.rungs()
                 owned = None if task.owned is None else np.packbits(task.owned).tobytes()
@@ -221,9 +218,6 @@ class _Child:
                 for rung in rungs:
                     sink.write(LENGTH.pack(len(rung.payload)) + rung.payload)
                 await sink.drain()
-                while self._loading:
-                    await source.readexactly(ANSWER.size)
-                    self._loading -= 1
                 status, size = ANSWER.unpack(await source.readexactly(ANSWER.size))
                 expected = voxels * task.dtype.itemsize if status == 0 else 1024
                 if size > expected or (status == 0 and size != expected):
@@ -237,10 +231,38 @@ class _Child:
             raise _Refused(answer.decode(errors="replace"))
         return np.frombuffer(answer, dtype=task.dtype).reshape(task.shape)
 
+    async def _have_loaded(self, source: asyncio.StreamReader) -> None:
+        """Wait for what it loads: that says nothing of the bytes that come after."""
+        async with asyncio.timeout(_LOADS_S):
+            while self._loading:
+                await source.readexactly(ANSWER.size)
+                self._loading -= 1
+
     async def stop(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        await _stop(self._process)
+
+
+async def _start(module: str) -> asyncio.subprocess.Process:
+    """A process of our own, without our settings and terminal."""
+    environment = {"PYTHONPATH": _ROOT, "PATH": os.defpath, "OMP_NUM_THREADS": "1"}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # or it would import whatever lies in the folder that we were started in
+        "-m",
+        module,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
+        limit=_PIPE_BYTES,
+        start_new_session=True,  # a Ctrl-C is for the parent, which then stops its children
+    )
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 def _slow(task: DecodeTask) -> set[str]:

@@ -229,6 +229,44 @@ def test_a_child_that_has_decoded_can_load_no_more_and_one_that_can_takes_its_pl
     asyncio.run(main())
 
 
+def test_what_a_codec_takes_to_load_is_no_fault_of_the_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decode, "_BASE_S", 0.6)  # numba alone takes longer to load
+
+    async def main() -> None:
+        async with ChildDecoders(1) as decoders:
+            assert np.array_equal(await decoders.decode(task(codec="causal3d")), SAMPLES)
+
+    asyncio.run(main())
+
+
+def test_where_nothing_is_compiled_layers_of_other_codecs_do_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiling: list[str] = []
+    start = decode._start
+
+    async def note(module: str) -> asyncio.subprocess.Process:
+        compiling.append(module)
+        return await start(module)
+
+    monkeypatch.setattr(decode, "is_compiled", lambda: False)
+    monkeypatch.setattr(decode, "_start", note)
+
+    async def main() -> None:
+        async with ChildDecoders(1) as decoders:
+            await asyncio.sleep(2 * decode._IDLE_S)
+            assert decoders._loading is None
+            assert np.array_equal(await decoders.decode(task()), SAMPLES)
+            process = decoders._compiling
+            assert process is not None
+        assert process.returncode is not None
+
+    asyncio.run(main())
+    assert compiling == ["receiver.decode_child", "shared.codecs.causal.warm"]
+
+
 # -- children that fail ---------------------------------------------------------------------------
 
 

@@ -7,18 +7,15 @@ all the sources here: another version of any of them is another place.
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
 
+from shared.codecs.causal.compiled import place
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_HERE = Path(__file__).parent
-_PREFIX = "kernels-"
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,19 +28,10 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return _compiled(function, inline=True)
 
 
-def forget_others() -> None:
-    """Remove the machine code of other versions from beside the source."""
-    import shutil
-
-    for place in _HERE.glob(f"__pycache__/{_PREFIX}*"):
-        if place != _place():
-            shutil.rmtree(place, ignore_errors=True)
-
-
 def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., Any]:
     settings: Any = numba.config
     users = settings.CACHE_DIR
-    settings.CACHE_DIR = str(Path(users) / _place().name if users else _place())
+    settings.CACHE_DIR = str(Path(users) / place().name if users else place())
     try:
         compiled: Callable[..., Any] = numba.njit(
             nogil=True, cache=True, error_model="numpy", forceinline=inline
@@ -51,11 +39,3 @@ def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., An
     finally:
         settings.CACHE_DIR = users
     return compiled
-
-
-@cache
-def _place() -> Path:
-    """Of this version. Where it cannot be written to, numba takes the user's own cache."""
-    sources = sorted(_HERE.glob("*.py"))
-    version = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    return _HERE / "__pycache__" / f"{_PREFIX}{version}"

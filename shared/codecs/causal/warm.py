@@ -1,7 +1,8 @@
 """Compiles the exact coder ahead of its first use: ``python -m shared.codecs.causal.warm``.
 
 It takes about a minute, once for each version of medroi: the machine code is kept beside the
-source, or in the user's cache where that is not writable. ``make`` runs it after an installation.
+source, or in the user's cache where that is not writable. ``make`` runs it after an installation,
+and a receiver that finds nothing compiled runs it beside its work.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 
 from shared.codecs.base import Block
 from shared.codecs.causal.bricks import Effort
-from shared.codecs.causal.kernels import forget_others
+from shared.codecs.causal.compiled import forget_others, note_compiled
 from shared.codecs.causal3d import CAUSAL_3D
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     for effort in Effort:
         payload = CAUSAL_3D.encode(Block(samples, 7), {"level": int(effort)})
         CAUSAL_3D.decode(payload, samples.shape, samples.dtype, {})
+    note_compiled()
 
 
 if __name__ == "__main__":

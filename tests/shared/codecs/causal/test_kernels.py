@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import shared.codecs.causal.kernels as tested
+from shared.codecs.causal import compiled, kernels
 
 _USES = """
 from package.constants import SIZE
@@ -33,7 +32,9 @@ def test_a_constant_that_changes_in_another_file_changes_every_kernel(tmp_path: 
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").touch()
-    shutil.copy(Path(tested.__file__), package / "kernels.py")
+    for module in (compiled, kernels):
+        source = Path(str(module.__file__)).read_text().replace("shared.codecs.causal", "package")
+        (package / Path(str(module.__file__)).name).write_text(source)
     (package / "uses.py").write_text(_USES)
     (package / "constants.py").write_text("SIZE = 40\n")
     assert _doubled(tmp_path) == "80"
@@ -42,9 +43,9 @@ def test_a_constant_that_changes_in_another_file_changes_every_kernel(tmp_path: 
     assert len(list(package.glob("__pycache__/kernels-*"))) == 2
 
 
-def test_code_is_kept_beside_the_source_and_only_that_of_this_version_stays() -> None:
-    old = tested._HERE / "__pycache__" / "kernels-of-no-version"
+def test_only_code_of_this_version_stays() -> None:
+    old = compiled.place().with_name("kernels-of-no-version")
     old.mkdir(parents=True, exist_ok=True)
-    tested.forget_others()
+    compiled.forget_others()
     assert not old.exists()
-    assert list(tested._HERE.glob("__pycache__/kernels-*")) in ([], [tested._place()])
+    assert list(old.parent.glob("kernels-*")) in ([], [compiled.place()])
