@@ -14,7 +14,7 @@ import pytest
 
 from tests.endtoend.load import measure
 
-SENDERS, MEGABYTES = 8, 16
+SENDERS, MEGABYTES = 8, 32
 CORES = 2
 LEAST_MEGABYTES_PER_S = 50.0
 MOST_UNFAIR = 2.0

@@ -107,7 +107,7 @@ def test_whatever_ends_do_lines_keep_to_their_mailbox_and_nobody_who_left_is_rem
     names = st.lists(st.sampled_from([A, B, C]), min_size=1, unique=True)
     for number in range(data.draw(st.integers(1, 30))):
         now_s += data.draw(st.sampled_from([0.0, 1.0, LIFE_S / 3, LIFE_S]))
-        if not joined or data.draw(st.booleans()):
+        if not joined or (len(joined) < MAX_MEMBERS and data.draw(st.booleans())):
             joined[number] = tuple(data.draw(names))
             for which, line in boxes.join(number, joined[number], now_s):
                 maker, name = int(line), joined[number][which]
