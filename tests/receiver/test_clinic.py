@@ -65,9 +65,12 @@ class Site:
     async def __aexit__(self, *error: Any) -> None:
         await self.clinic.__aexit__(*error)
 
-    async def visit(self, script: Callable[[Peer], Coroutine[Any, Any, None]]) -> None:
-        """One connection, from its first byte to its last."""
+    async def visit(
+        self, script: Callable[[Peer], Coroutine[Any, Any, None]], proven: Proven | None = None
+    ) -> None:
+        """One connection, of a key if it has proven one, from its first byte to its last."""
         near, far = simulated_pair(parse_link("rate=100M,rtt=2ms"), self.visits)
+        far.proven = proven  # type: ignore[attr-defined]
         self.visits += 1
         peer = Peer(near)
 
@@ -295,21 +298,8 @@ def test_whoever_is_forgotten_is_dropped_and_gets_no_other_session(tmp_path: Pat
         async def visit(
             site: Site, name: str, script: Callable[[Peer], Coroutine[Any, Any, None]]
         ) -> None:
-            near, far = simulated_pair(parse_link("rate=100M,rtt=2ms"), len(ended))
-            far.proven = Proven("hill" if name == "hill" else "lab", bytes(32))  # type: ignore[attr-defined]
-            peer = Peer(near)
-
-            async def take() -> None:
-                await site.clinic.take(far)
-                ended[name] = loop.time()
-                await far.close()
-
-            async with asyncio.TaskGroup() as group:
-                group.create_task(take())
-                listening = group.create_task(peer.listen())
-                playing = group.create_task(script(peer))
-                await listening
-                playing.cancel()
+            await site.visit(script, Proven("hill" if name == "hill" else "lab", bytes(32)))
+            ended[name] = loop.time()
 
         async def busy(peer: Peer) -> None:
             await peer.begin(sent.manifest, sent.plan)
