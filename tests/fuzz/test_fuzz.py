@@ -1,6 +1,6 @@
 """Mutants of everything that is parsed: only documented errors, no hang, no bloat.
 
-Each target runs in a process of its own, `MEDROI_FUZZ_S` seconds long: 5, or 15 in ``make
+Each target runs in a process of its own, `MEDROI_FUZZ_S` seconds long: 10, or 15 in ``make
 test-long``. Rerun what failed: ``python -m tests.fuzz.child TARGET SECONDS SEED FILE``.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SECONDS = float(os.environ.get("MEDROI_FUZZ_S", "5"))
+SECONDS = float(os.environ.get("MEDROI_FUZZ_S", "10"))
 SEED = int(os.environ.get("MEDROI_FUZZ_SEED", "0"))
 MOST_CPU_S = 2.0
 MOST_RSS_BYTES = 256 << 20
