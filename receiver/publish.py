@@ -64,15 +64,16 @@ class Publisher:
         await self._due.join()
 
     async def began(self, session: ReceivingSession) -> None:
-        """See `receiver.watch.Watcher`. What is said ends in a journal, and a label may be the name
-        of a file that is a patient's: the folder, a study's digest, and the side-car there name it.
+        """See `receiver.watch.Watcher`. What is said ends in a journal; a label may be the name of a
+        file that is a patient's, and a remark may quote a field of a header: the folder, a study's
+        digest, and the side-car there name them.
         """
         for number, volume in enumerate(session.volumes, 1):
             header = volume.entry.header
             z, y, x = header.shape
             self._display.say(f"receiving series {number}: {x} x {y} x {z}, into {session.folder}")
-            for remark in header.remarks:
-                self._display.say(f"  note: {remark}")
+            if header.remarks:
+                self._display.say(f"  remarks on it, in its side-car: {len(header.remarks)}")
             if volume.held:
                 self._display.say(f"  {len(volume.held)} layers are here already and proven")
 

@@ -92,23 +92,24 @@ def test_a_study_is_announced_with_what_its_reader_must_know(tmp_path: Path) -> 
     published(display, Session([grown(tmp_path, sent)], tmp_path / "study"))
     assert display.lines == [
         f"receiving series 1: 8 x 10 x 6, into {tmp_path / 'study'}",
-        "  note: gantry tilt 15 degrees",
+        "  remarks on it, in its side-car: 1",
         "  1 layers are here already and proven",
     ]
 
 
-def test_no_label_is_said_for_it_may_be_the_name_of_a_patients_file(tmp_path: Path) -> None:
+def test_no_label_and_no_remark_is_said_for_they_may_name_a_patient(tmp_path: Path) -> None:
     sent = study()
-    header = replace(sent.entry.header, label="SMITH_JOHN")
+    quoted = "Invalid value for VR PN: 'SMITH^JOHN'."
+    header = replace(sent.entry.header, label="SMITH_JOHN", remarks=(quoted,))
     sent = replace(sent, entry=replace(sent.entry, header=header))
     display = Said()
     session = Session([grown(tmp_path, sent, ("roi0", Quality.EXACT))], tmp_path / "study")
     published(display, session, *MARK_NAMES)
     assert len(display.lines) > len(MARK_NAMES)
     assert not any("SMITH" in line for line in display.lines)
-    assert (
-        "SMITH_JOHN" in (tmp_path / "series-1.json").read_text()
-    )  # for whoever may read the study
+    told = (tmp_path / "series-1.json").read_text()  # for whoever may read the study
+    assert "SMITH_JOHN" in told
+    assert quoted in told
 
 
 def test_each_mark_is_said_with_its_time_and_leaves_a_side_car(tmp_path: Path) -> None:
