@@ -64,9 +64,9 @@ class Publisher:
         await self._due.join()
 
     async def began(self, session: ReceivingSession) -> None:
-        """See `receiver.watch.Watcher`. What is said ends in a journal; a label may be the name of a
-        file that is a patient's, and a remark may quote a field of a header: the folder, a study's
-        digest, and the side-car there name them.
+        """See `receiver.watch.Watcher`. What is said ends in a journal, and a label may be the name
+        of a file that is a patient's, a remark may quote a header: the folder, a study's digest,
+        and the side-car there name them.
         """
         for number, volume in enumerate(session.volumes, 1):
             header = volume.entry.header
